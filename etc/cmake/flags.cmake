@@ -12,7 +12,12 @@ if(TG_SANITIZE)
 else()
   target_compile_options(tg_flags INTERFACE
     $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>
-    -fstack-protector-strong -fstack-clash-protection -fcf-protection -ftrivial-auto-var-init=zero)
+    -fstack-protector-strong -fstack-clash-protection -fcf-protection)
+  include(CheckCCompilerFlag)
+  check_c_compiler_flag(-ftrivial-auto-var-init=zero TG_HAS_AUTO_INIT) # gcc 12, clang 16
+  if(TG_HAS_AUTO_INIT)
+    target_compile_options(tg_flags INTERFACE -ftrivial-auto-var-init=zero)
+  endif()
   target_link_options(tg_flags INTERFACE -Wl,-z,relro,-z,now)
 endif()
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)

@@ -1,0 +1,67 @@
+/* front.h - listeners, routes and loops: everything between the network and a handler.
+ *
+ * The front owns each accepted socket, completes TLS itself and decides by ALPN, or on clear text by the first bytes,
+ * whether HTTP/2 or HTTP/1 gets it; so a guard can stand between socket and library. It answers 404, 405, 413 and
+ * unparsable requests with the error object by itself and knows nothing of money. */
+#ifndef TG_FRONT_FRONT_H
+#define TG_FRONT_FRONT_H
+
+#include "call.h"
+
+typedef void front_handler(void *ctx, struct front_call *call);
+
+enum front_route_flags { FRONT_QUIET = 1 }; /* not in the access log: health checks */
+
+struct front_route {
+    const char *method;  /* "POST" */
+    const char *pattern; /* "/admin/v1/tenants/{id}": one {id} at most, one path segment; "{rest}" at the end takes the
+                            remainder */
+    front_handler *handler;
+    unsigned flags;
+    int64_t max_body; /* bytes; 0: the listener's */
+};
+
+struct front_listener {
+    const char *const *addresses; /* "host:port", "[v6]:port", "unix:/path" */
+    size_t n_addresses;
+    const char *tls_certificate; /* PEM paths; NULL or "": clear text */
+    const char *tls_key;
+    bool http2;
+    int64_t max_body;
+    int64_t request_timeout;          /* microseconds */
+    bool is_public;                   /* counted in the request metrics */
+    const struct front_route *routes; /* ends with a NULL method */
+    void *ctx;                        /* handed to every handler */
+};
+
+struct front_options {
+    int threads;             /* >= 1 */
+    int64_t max_connections; /* over all loops */
+    const struct front_listener *listeners;
+    size_t n_listeners;
+};
+
+struct front;
+
+/* Binds every listener (an error names the address) and makes the loops; nothing runs yet. unix: sockets left by a dead
+ * process are replaced, mode 0660. */
+TG_MUSTCHECK enum err_code front_open(const struct front_options *options, struct front **out, struct err *err);
+int front_loops(const struct front *f);
+struct loop *front_loop(struct front *f, int index);
+
+/* "127.0.0.1:8080 ..." as bound (port 0 is replaced by the real one). */
+void front_addresses(const struct front *f, size_t listener, struct buf *out);
+
+TG_MUSTCHECK enum err_code front_start_loops(struct front *f, struct err *err); /* one thread each */
+
+/* No more accepting, keep-alive connections close after their answer, GOAWAY on HTTP/2. Any thread. */
+void front_drain(struct front *f);
+int64_t front_calls(const struct front *f);              /* calls not yet answered; any thread */
+bool front_draining(const struct front *f);              /* any thread */
+bool front_alive(const struct front *f, int64_t within); /* every loop turned within the last <within> microseconds */
+
+/* Stops the loops (they finish their turn), joins the threads. Connections still open are closed by the process's end.
+ */
+void front_stop(struct front *f);
+
+#endif
