@@ -87,9 +87,11 @@ int64_t loop_now(const struct loop *loop)
     return clock_mono();
 }
 
-static void run_timers(struct loop *loop)
+/* Whether any was due. */
+static bool run_timers(struct loop *loop)
 {
     int64_t now = loop_now(loop);
+    bool any = loop->n_timers > 0 && loop->heap[0]->due <= now;
 
     while (loop->n_timers > 0 && loop->heap[0]->due <= now) {
         struct loop_timer *timer = loop->heap[0];
@@ -97,6 +99,7 @@ static void run_timers(struct loop *loop)
         loop_timer_disarm(loop, timer);
         timer->fire(timer);
     }
+    return any;
 }
 
 static int sleep_ms(const struct loop *loop)
@@ -217,7 +220,8 @@ void loop_wake(struct loop *loop)
     h2o_multithread_send_message(&loop->wake, NULL);
 }
 
-static void deliver_mail(struct loop *loop)
+/* Whether there was any. */
+static bool deliver_mail(struct loop *loop)
 {
     struct mail *mail;
 
@@ -226,18 +230,22 @@ static void deliver_mail(struct loop *loop)
     loop->first = NULL;
     loop->last = &loop->first;
     (void)pthread_mutex_unlock(&loop->lock);
+    if (mail == NULL)
+        return false;
     while (mail != NULL) {
         struct mail *next = mail->next;
 
         mail->deliver(mail);
         mail = next;
     }
+    return true;
 }
 
+/* A wake-up carries nothing: mail is delivered at every turn (loop_turn). */
 static void on_wake(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
 {
+    (void)receiver;
     (void)messages;
-    deliver_mail(TG_CONTAINER(struct loop, wake, receiver));
 }
 
 /* ---- connections that have answered ---- */
@@ -291,11 +299,14 @@ void loop_open(struct loop *loop, struct front *front, int index)
     atomic_store(&loop->turned, clock_mono());
 }
 
+/* What mail and timers do to sockets, the library notices at its next run: so that one must not sleep. */
 void loop_turn(struct loop *loop)
 {
-    (void)h2o_evloop_run(loop->evloop, sleep_ms(loop)); /* -1 is EINTR, no error */
-    for (int round = 0; round < TIMER_ROUNDS && sleep_ms(loop) == 0; round++)
-        run_timers(loop);
+    bool worked = deliver_mail(loop);
+
+    for (int round = 0; round < TIMER_ROUNDS && run_timers(loop); round++)
+        worked = true;
+    (void)h2o_evloop_run(loop->evloop, worked ? 0 : sleep_ms(loop)); /* -1 is EINTR, no error */
     run_guards(loop);
     atomic_store_explicit(&loop->turned, clock_mono(), memory_order_relaxed);
 }

@@ -285,17 +285,21 @@ static enum err_code read_size(struct json_object *tree, struct image_spec *spec
     return json_get_text(tree, "size", false, spec->size, sizeof(spec->size), NULL, err);
 }
 
-/* What the card does not list is for the upstream to judge, as long as the spec can name it. */
+/* What the card does not list is for the upstream to judge, as long as the spec can name it: then it is held for at the
+ * dearest and charged by usage. A price per picture must be known before, so there only listed values pass. */
 static enum err_code read_quality(struct json_object *tree, struct image_spec *spec, struct err *err)
 {
     const struct model_card *card = spec->card;
     struct slice quality, shown;
     char list[LIST_TEXT];
+    bool judged_here;
     enum err_code code = json_get_slice(tree, "quality", false, &quality, NULL, err);
 
     if (code != ERR_OK)
         return code;
-    if (memchr(quality.p, '\0', quality.len) == NULL && slice_copy(quality, spec->quality, sizeof(spec->quality)))
+    judged_here = card != NULL && !card->per_token && quality.len > 0 && !model_has_quality(card, quality);
+    if (!judged_here && memchr(quality.p, '\0', quality.len) == NULL &&
+        slice_copy(quality, spec->quality, sizeof(spec->quality)))
         return ERR_OK;
     if (card == NULL)
         return json_get_text(tree, "quality", false, spec->quality, sizeof(spec->quality), NULL, err);
