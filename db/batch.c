@@ -1,0 +1,197 @@
+/* batch.c - one transaction of many operations.
+ *
+ *   begin --> each: check, change memory, write records --> effects --> commit --> durable
+ *     | busy            | engine failed                       |            |
+ *     v                 v                                     v            v
+ *   UNAVAILABLE       FAILED: memory is ahead of the disk; nothing is acknowledged, now or later; the process must end
+ *
+ * Invariants
+ *  (1) No operation's result leaves before the commit that holds it has returned.
+ *  (2) A refused operation has changed neither memory nor disk; the others of its batch go on.
+ *  (3) After FAILED the ledger and the directory are never read again for an answer.
+ * The writer's thread (store_open's before it starts). */
+#include "store_state.h"
+
+#include <stdlib.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/metrics.h"
+
+static struct store_op *next_op(const struct store_op *op)
+{
+    return (struct store_op *)op->mail.next; /* mail is the first member */
+}
+
+static enum err_code apply_doubt(struct store *s, struct store_doubt *op)
+{
+    struct usage_record *usage = mem_alloc(sizeof(*usage));
+
+    s->doubts[s->n_doubts++] = usage;
+    return ledger_doubt(s->ledger, op, usage);
+}
+
+enum err_code batch_apply(struct store *s, struct store_op *op, struct record **before)
+{
+    *before = NULL;
+    switch (op->kind) {
+    case STORE_HOLD:
+        return ledger_hold(s->ledger, (struct store_hold *)op);
+    case STORE_CAPTURE:
+        return ledger_capture(s->ledger, (struct store_capture *)op);
+    case STORE_VOID:
+        return ledger_void(s->ledger, (struct store_void *)op);
+    case STORE_DOUBT:
+        return apply_doubt(s, (struct store_doubt *)op);
+    case STORE_CREDIT:
+        return ledger_credit(s->ledger, (struct store_credit *)op);
+    case STORE_PUT:
+        return put_apply(s, (struct store_put *)op, before);
+    case STORE_KINDS:
+        break;
+    }
+    return err_set(&op->err, ERR_INTERNAL, NULL, "No such operation.");
+}
+
+/* A record that was given to a put that will not happen. */
+static void drop_record(struct store_op *op)
+{
+    struct store_put *put = (struct store_put *)op;
+
+    if (op->kind != STORE_PUT)
+        return;
+    record_unref(put->record);
+    put->record = NULL;
+}
+
+static enum err_code apply_one(struct store *s, struct store_op *op)
+{
+    struct record *before = NULL;
+    enum err_code code;
+
+    op->err.code = ERR_OK;
+    if (op->actor != NULL) {
+        code = admin_apply(s, op);
+        if (code != ERR_OK || op->actor->replayed) /* perhaps the put itself was never reached */
+            drop_record(op);
+    } else {
+        code = batch_apply(s, op, &before);
+        record_unref(before);
+    }
+    return code;
+}
+
+/* ---- the end of a batch ---- */
+
+static void count_op(const struct store_op *op)
+{
+    switch (op->kind) {
+    case STORE_HOLD:
+        metric_add(METRIC_HOLDS, 1);
+        break;
+    case STORE_CAPTURE: {
+        const struct store_capture *capture = (const struct store_capture *)op;
+        metric_add(METRIC_CAPTURES, 1);
+        metric_add(METRIC_OVERAGE, (capture->usage.flags & USAGE_OVERAGE) != 0);
+        break;
+    }
+    case STORE_VOID:
+        metric_add(METRIC_VOIDS, 1);
+        break;
+    case STORE_DOUBT:
+        metric_add(METRIC_IN_DOUBT, 1);
+        break;
+    case STORE_CREDIT:
+    case STORE_PUT:
+    case STORE_KINDS:
+        break;
+    }
+}
+
+static void count_batch(const struct store *s, const struct store_op *chain, int64_t began)
+{
+    int64_t n = 0;
+
+    for (const struct store_op *op = chain; op != NULL; op = next_op(op), n++)
+        if (op->err.code == ERR_OK)
+            count_op(op);
+    metric_add(METRIC_STORE_COMMITS, 1);
+    metric_add(METRIC_STORE_OPS, n);
+    metric_set(METRIC_HOLDS_OPEN, (int64_t)ledger_open_holds(s->ledger));
+    metric_observe(METRIC_COMMIT_SECONDS, clock_mono() - began);
+}
+
+static void refuse_all(struct store *s, struct store_op *chain)
+{
+    for (struct store_op *op = chain; op != NULL; op = next_op(op)) {
+        drop_record(op);
+        if (op->actor != NULL) {
+            op->actor->replayed = false;
+            buf_clear(&op->actor->reply);
+        }
+        (void)err_set(&op->err, ERR_UNAVAILABLE, NULL,
+                      "The service is temporarily unavailable. Please try again later.");
+    }
+    for (size_t i = 0; i < s->n_changed; i++)
+        record_unref(s->changed[i].record);
+    s->n_changed = 0;
+}
+
+static void forget_doubts(struct store *s)
+{
+    for (size_t i = 0; i < s->n_doubts; i++)
+        free(s->doubts[i]);
+    s->n_doubts = 0;
+}
+
+static void fail(struct store *s, const char *why)
+{
+    s->engine->class->rollback(s->engine);
+    atomic_store(&s->healthy, false);
+    LOG(LOG_STORE_FAILED, LOG_F_STR("why", why));
+    if (s->failed != NULL)
+        s->failed(s->failed_ctx, why);
+}
+
+static enum err_code apply_all(struct store *s, struct store_op *chain, struct err *err)
+{
+    enum err_code code;
+
+    for (struct store_op *op = chain; op != NULL; op = next_op(op))
+        if (apply_one(s, op) == ERR_UNAVAILABLE) {
+            *err = op->err;
+            return ERR_UNAVAILABLE;
+        }
+    code = s->engine->class->put_effects(s->engine, ledger_effects(s->ledger), err);
+    return code == ERR_OK ? s->engine->class->commit(s->engine, err) : code;
+}
+
+void batch_run(struct store *s, struct store_op *chain, size_t n)
+{
+    int64_t began = clock_mono();
+    enum err_code code;
+    struct err err;
+
+    TG_ASSERT(n <= STORE_BATCH && s->n_changed == 0);
+    if (!atomic_load(&s->healthy)) {
+        refuse_all(s, chain);
+        return;
+    }
+    code = s->engine->class->begin(s->engine, &err);
+    if (code != ERR_OK) {
+        if (code == ERR_UNAVAILABLE)
+            fail(s, err.message);
+        refuse_all(s,
+                   chain); /* when the database was only busy, nothing was touched and the next batch may fare better */
+        return;
+    }
+    ledger_begin(s->ledger, clock_wall());
+    if (apply_all(s, chain, &err) == ERR_OK) {
+        ledger_settle(s->ledger);
+        count_batch(s, chain, began);
+    } else {
+        fail(s, err.message);
+        refuse_all(s, chain);
+    }
+    forget_doubts(s);
+}

@@ -1,0 +1,89 @@
+/* engine.h - what stands behind the store: a database that applies effects in transactions and answers questions.
+ *
+ * The store and the ledger know this interface only. A writer engine is one connection used by one thread at a time;
+ * its reader is another, read-only one. UNAVAILABLE means that the database failed: the engine is good for nothing but
+ * `rollback` and `close`, and the store acknowledges nothing more. Any other code is a refusal of that one call, which
+ * then wrote nothing. */
+#ifndef TG_DB_ENGINE_H
+#define TG_DB_ENGINE_H
+
+#include "ledger.h"
+
+struct engine;
+
+/* A reply kept with its idempotency key. */
+struct stored_reply {
+    uint8_t fingerprint[SECRET_DIGEST];
+    int status;
+    int64_t created_at;
+};
+
+struct audit_entry {
+    int64_t at;
+    const struct store_actor *actor;
+    const char *object;         /* "ten_..." */
+    struct slice before, after; /* JSON; empty: none */
+};
+
+enum { META_BYTES = 64 }; /* bytes of a named value */
+
+struct engine_class {
+    /* ---- schema; outside transactions ---- */
+    /* Applies missing migrations (<apply>) or refuses when some are missing. Refuses a newer database. */
+    enum err_code (*migrate)(struct engine *e, bool apply, int *applied, struct err *err);
+    /* Fills <l> with items, accounts, holds and the event counter. */
+    enum err_code (*load)(struct engine *e, struct ledger *l, struct err *err);
+    /* Every record that is neither deleted nor revoked and whose owners live, owners first; <fn> gets a reference. */
+    enum err_code (*load_records)(struct engine *e, void (*fn)(void *ctx, struct record *record), void *ctx,
+                                  struct err *err);
+
+    /* ---- transactions of the writer ---- */
+    /* CONFLICT: another program holds the database; nothing happened, try again later. */
+    enum err_code (*begin)(struct engine *e, struct err *err);
+    enum err_code (*commit)(struct engine *e, struct err *err);
+    void (*rollback)(struct engine *e);
+    enum err_code (*put_effects)(struct engine *e, const struct effects *effects, struct err *err);
+    /* Inserts (row 0: the row is set) or replaces. CONFLICT: a value that must be unique is not (param names it);
+     * nothing was written. A deleted tenant takes its customers and keys with it, a deleted customer its keys. */
+    enum err_code (*put_record)(struct engine *e, struct record *record, struct err *err);
+    /* Any record by its row, deleted ones too: NOT_FOUND. One reference. */
+    enum err_code (*find_record)(struct engine *e, enum record_kind kind, int64_t row, struct record **out,
+                                 struct err *err);
+    /* NOT_FOUND when there is none younger than <oldest>. When the fingerprint is the actor's, the body, unsealed, is
+     * appended to <body>. */
+    enum err_code (*find_reply)(struct engine *e, const struct store_actor *actor, int64_t oldest,
+                                struct stored_reply *out, struct buf *body, struct err *err);
+    /* Also forgets a few replies older than <oldest>. */
+    enum err_code (*put_reply)(struct engine *e, const struct store_actor *actor, int64_t now, int64_t oldest,
+                               struct err *err);
+    enum err_code (*put_audit)(struct engine *e, const struct audit_entry *entry, struct err *err);
+    /* Named values of the store itself. *len 0 when absent. */
+    enum err_code (*get_meta)(struct engine *e, const char *name, uint8_t value[META_BYTES], size_t *len,
+                              struct err *err);
+    enum err_code (*put_meta)(struct engine *e, const char *name, const uint8_t *value, size_t len, struct err *err);
+
+    /* ---- between transactions ---- */
+    /* Housekeeping when there is enough to do, or <idle> and anything to do. */
+    enum err_code (*tidy)(struct engine *e, bool idle, struct err *err);
+    /* Whether an idle tidy has something to do. */
+    bool (*untidy)(const struct engine *e);
+
+    /* ---- questions ---- */
+    /* A read-only companion, for another thread; only ask and close may be used on it. */
+    enum err_code (*open_reader)(struct engine *e, struct engine **out, struct err *err);
+    /* Answers <query> into it (err included). False: a slice was done, ask again. */
+    bool (*ask)(struct engine *reader, struct store_query *query);
+
+    /* <clean>: leave the database in one file where that can be done. NULL-safe not required. */
+    void (*close)(struct engine *e, bool clean);
+};
+
+struct engine {
+    const struct engine_class *class;
+};
+
+/* Opens the database that <url> names for writing and takes its lock (CONFLICT: another process has it). */
+TG_MUSTCHECK enum err_code engine_open(const char *url, const struct secrets *secrets, struct engine **out,
+                                       struct err *err);
+
+#endif

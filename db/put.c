@@ -1,0 +1,295 @@
+/* put.c - STORE_PUT: creating and replacing records.
+ *
+ * Order: check against the current record and the wallets, write the row (the engine finds values that are not unique),
+ * and only then change the memory. The writer's thread, inside a transaction.
+ * Invariants
+ *  (1) directory = the records that are neither deleted nor revoked and whose owners live.
+ *  (2) A wallet in the ledger is open exactly while its owner is in the directory.
+ *  (3) What identifies a record (id, row, owner, time of creation) never changes; a price version never goes away. */
+#include "store_state.h"
+
+#define CREDIT_LIMIT_MAX INT64_C(1000000000000000000)
+
+static enum err_code not_found(enum record_kind kind, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, NULL, "No such %s.", record_object(kind));
+}
+
+static bool closed(const struct record *r)
+{
+    return r->status == RECORD_DELETED || r->status == RECORD_REVOKED;
+}
+
+/* ---- the record that is replaced ---- */
+
+static enum err_code find_current(struct store *s, const struct record *record, struct record **out, struct err *err)
+{
+    struct record *current = directory_get(&s->directory, record->kind, record->row);
+    enum err_code code;
+
+    if (current != NULL) {
+        *out = record_ref(current);
+        return ERR_OK;
+    }
+    code = s->engine->class->find_record(s->engine, record->kind, record->row, &current, err);
+    if (code != ERR_OK)
+        return code;
+    if (current->status == RECORD_DELETED) {
+        record_unref(current);
+        return not_found(record->kind, err);
+    }
+    *out = current;
+    return ERR_OK;
+}
+
+static enum err_code check_replacement(const struct record *current, const struct record *record, struct err *err)
+{
+    if (current->version != record->version)
+        return err_set(err, ERR_PRECONDITION_FAILED, NULL, "The %s was changed by someone else in between.",
+                       record_object(record->kind));
+    if (current->status == RECORD_REVOKED && !closed(record))
+        return err_set(err, ERR_CONFLICT, "status", "What is revoked stays revoked.");
+    return ERR_OK;
+}
+
+static void pin_identity(const struct record *current, struct record *record)
+{
+    record->id = current->id;
+    record->created_at = current->created_at;
+    if (record->kind == RECORD_CUSTOMER) {
+        ((struct customer *)record)->tenant_row = ((const struct customer *)current)->tenant_row;
+    } else if (record->kind == RECORD_KEY) {
+        ((struct api_key *)record)->tenant_row = ((const struct api_key *)current)->tenant_row;
+        ((struct api_key *)record)->customer_row = ((const struct api_key *)current)->customer_row;
+    } else if (record->kind == RECORD_ADMIN_TOKEN) {
+        ((struct admin_token *)record)->tenant_row = ((const struct admin_token *)current)->tenant_row;
+    }
+}
+
+/* ---- what it refers to ---- */
+
+static enum err_code check_owner(const struct store *s, enum record_kind kind, int64_t row, int64_t tenant_row,
+                                 struct err *err)
+{
+    const struct record *owner;
+
+    if (row == 0)
+        return ERR_OK;
+    owner = directory_get(&s->directory, kind, row);
+    if (owner == NULL || (kind == RECORD_CUSTOMER && ((const struct customer *)owner)->tenant_row != tenant_row))
+        return err_set(err, ERR_NOT_FOUND, record_object(kind), "No such %s.", record_object(kind));
+    return ERR_OK;
+}
+
+static enum err_code check_owners(const struct store *s, const struct record *record, struct err *err)
+{
+    enum err_code code;
+
+    switch (record->kind) {
+    case RECORD_CUSTOMER: {
+        int64_t tenant = ((const struct customer *)record)->tenant_row;
+        return tenant == 0 ? not_found(RECORD_TENANT, err) : check_owner(s, RECORD_TENANT, tenant, 0, err);
+    }
+    case RECORD_KEY: {
+        const struct api_key *key = (const struct api_key *)record;
+        if (key->tenant_row == 0)
+            return not_found(RECORD_TENANT, err);
+        code = check_owner(s, RECORD_TENANT, key->tenant_row, 0, err);
+        return code == ERR_OK ? check_owner(s, RECORD_CUSTOMER, key->customer_row, key->tenant_row, err) : code;
+    }
+    case RECORD_ADMIN_TOKEN:
+        return check_owner(s, RECORD_TENANT, ((const struct admin_token *)record)->tenant_row, 0, err);
+    case RECORD_TENANT:
+    case RECORD_CHANNEL:
+    case RECORD_BOOK:
+    case RECORD_KINDS:
+        break;
+    }
+    return ERR_OK;
+}
+
+/* ---- wallets ---- */
+
+static bool has_money(struct store_balance b)
+{
+    return b.posted != 0 || b.held != 0;
+}
+
+static bool customers_have_money(const struct store *s, int64_t tenant_row)
+{
+    const struct shelf *shelf = &s->directory.shelves[RECORD_CUSTOMER];
+
+    for (size_t i = 0; i < shelf->n; i++)
+        if (((const struct customer *)shelf->at[i])->tenant_row == tenant_row &&
+            has_money(ledger_balance(s->ledger, ACCOUNT_CUSTOMER_WALLET, shelf->at[i]->row)))
+            return true;
+    return false;
+}
+
+static enum err_code check_empty(const struct store *s, const struct record *record, struct err *err)
+{
+    bool customer = record->kind == RECORD_CUSTOMER;
+
+    if (has_money(ledger_balance(s->ledger, customer ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET, record->row)))
+        return err_set(err, ERR_CONFLICT, NULL, "The wallet of this %s is not empty.", record_object(record->kind));
+    if (ledger_has_holds(s->ledger, customer, record->row))
+        return err_set(err, ERR_CONFLICT, NULL, "This %s has open holds.", record_object(record->kind));
+    if (!customer && customers_have_money(s, record->row))
+        return err_set(err, ERR_CONFLICT, NULL, "The wallet of a customer of this tenant is not empty.");
+    return ERR_OK;
+}
+
+static enum err_code check_credit_line(const struct store *s, enum account_kind kind, int64_t row, int64_t limit,
+                                       struct err *err)
+{
+    struct store_balance b = row != 0 ? ledger_balance(s->ledger, kind, row) : (struct store_balance){0, 0, 0};
+
+    if (limit < 0 || limit > CREDIT_LIMIT_MAX)
+        return err_set(err, ERR_INVALID_VALUE, "credit_limit", "Invalid value for 'credit_limit': out of range.");
+    if ((__int128)b.posted - b.held + limit < 0)
+        return err_set(err, ERR_CONFLICT, "credit_limit", "The credit line is in use: it cannot be lowered that far.");
+    return ERR_OK;
+}
+
+static enum err_code check_wallets(const struct store *s, const struct record *current, const struct record *record,
+                                   struct err *err)
+{
+    if (record->kind != RECORD_TENANT && record->kind != RECORD_CUSTOMER)
+        return ERR_OK;
+    if (current != NULL && record->status == RECORD_DELETED)
+        return check_empty(s, record, err);
+    if (record->kind == RECORD_TENANT)
+        return check_credit_line(s, ACCOUNT_TENANT_WALLET, record->row, ((const struct tenant *)record)->credit_limit,
+                                 err);
+    if (current != NULL && ((const struct customer *)current)->own_wallet &&
+        !((const struct customer *)record)->own_wallet && check_empty(s, record, err) != ERR_OK)
+        return err != NULL ? err->code : ERR_CONFLICT;
+    return check_credit_line(s, ACCOUNT_CUSTOMER_WALLET, record->row, ((const struct customer *)record)->credit_limit,
+                             err);
+}
+
+static void close_wallet(void *ctx, const struct record *record)
+{
+    struct store *s = ctx;
+
+    if (record->kind == RECORD_CUSTOMER)
+        ledger_set_wallet(s->ledger, ACCOUNT_CUSTOMER_WALLET, record->row, 0, false);
+}
+
+static void set_wallet(struct store *s, const struct record *record)
+{
+    bool live = !closed(record);
+
+    if (record->kind == RECORD_TENANT) {
+        ledger_set_wallet(s->ledger, ACCOUNT_TENANT_WALLET, record->row,
+                          live ? ((const struct tenant *)record)->credit_limit : 0, live);
+    } else if (record->kind == RECORD_CUSTOMER) {
+        bool open = live && ((const struct customer *)record)->own_wallet;
+        ledger_set_wallet(s->ledger, ACCOUNT_CUSTOMER_WALLET, record->row,
+                          open ? ((const struct customer *)record)->credit_limit : 0, open);
+    }
+}
+
+/* ---- price books ---- */
+
+static bool has_version(const struct price_book *book, int64_t row)
+{
+    for (size_t i = 0; i < book->n; i++)
+        if (book->versions[i]->row == row)
+            return true;
+    return false;
+}
+
+static enum err_code check_book(const struct record *current, const struct record *record, struct err *err)
+{
+    const struct price_book *old, *new_book;
+    size_t stored = 0;
+
+    if (record->kind != RECORD_BOOK)
+        return ERR_OK;
+    new_book = ((const struct book *)record)->prices;
+    TG_ASSERT(new_book != NULL);
+    for (size_t i = 0; i < new_book->n; i++)
+        stored += new_book->versions[i]->row != 0;
+    if (current == NULL)
+        return stored == 0 ? ERR_OK : err_set(err, ERR_CONFLICT, NULL, "A price version belongs to one book.");
+    old = ((const struct book *)current)->prices;
+    for (size_t i = 0; i < old->n; i++)
+        if (!has_version(new_book, old->versions[i]->row))
+            return err_set(err, ERR_CONFLICT, NULL, "A price version cannot be taken away.");
+    return stored == old->n ? ERR_OK : err_set(err, ERR_CONFLICT, NULL, "A price version belongs to one book.");
+}
+
+static void complete_book(struct record *record)
+{
+    struct price_book *prices = ((struct book *)record)->prices;
+
+    prices->row = record->row;
+    prices->id = record->id;
+    prices->created_at = record->created_at;
+    memcpy(prices->name, record->name, sizeof(prices->name));
+}
+
+/* ---- the whole ---- */
+
+static void remember(struct store *s, struct record *record)
+{
+    set_wallet(s, record);
+    if (closed(record)) {
+        directory_remove(&s->directory, record->kind, record->row);
+        if (record->kind == RECORD_TENANT || record->kind == RECORD_CUSTOMER)
+            directory_remove_owned(&s->directory, record, close_wallet, s);
+    } else {
+        directory_put(&s->directory, record_ref(record));
+    }
+}
+
+static enum err_code write_record(struct store *s, struct record *current, struct record *record, struct err *err)
+{
+    enum err_code code = check_book(current, record, err);
+
+    if (code == ERR_OK && !closed(record))
+        code = check_owners(s, record, err);
+    if (code == ERR_OK)
+        code = check_wallets(s, current, record, err);
+    if (code != ERR_OK)
+        return code;
+    record->version = current != NULL ? current->version + 1 : 1;
+    code = s->engine->class->put_record(s->engine, record, err);
+    if (code != ERR_OK)
+        return code;
+    if (record->kind == RECORD_BOOK)
+        complete_book(record);
+    remember(s, record);
+    return ERR_OK;
+}
+
+enum err_code put_apply(struct store *s, struct store_put *op, struct record **before)
+{
+    struct record *record = op->record;
+    struct err *err = &op->super.err;
+    enum err_code code = ERR_OK;
+
+    TG_ASSERT(record != NULL && (unsigned)record->kind < RECORD_KINDS);
+    *before = NULL;
+    if (record->row == 0) {
+        record->created_at = ledger_now(s->ledger);
+    } else {
+        code = find_current(s, record, before, err);
+        if (code == ERR_OK)
+            code = check_replacement(*before, record, err);
+        if (code == ERR_OK)
+            pin_identity(*before, record);
+    }
+    if (code == ERR_OK)
+        code = write_record(s, *before, record, err);
+    if (code == ERR_OK) {
+        s->changed[s->n_changed++] = (struct changed){&op->super, record_ref(record)};
+        return ERR_OK;
+    }
+    record_unref(record);
+    op->record = NULL;
+    record_unref(*before);
+    *before = NULL;
+    return code;
+}

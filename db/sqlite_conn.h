@@ -1,0 +1,119 @@
+/* sqlite_conn.h - one SQLite connection with its prepared statements: the inside of the SQLite engine.
+ *
+ * A connection belongs to one thread at a time (opened without mutexes). Text and blobs read from a row are valid until
+ * the statement is stepped or reset. */
+#ifndef TG_DB_SQLITE_CONN_H
+#define TG_DB_SQLITE_CONN_H
+
+#include <sqlite3.h>
+
+#include "engine.h"
+
+enum sql {
+#define STATEMENT(name, who, text) SQL_##name,
+#include "sqlite_statements.def"
+#undef STATEMENT
+    SQL_COUNT
+};
+
+enum { SQL_INSERT = 0, SQL_UPDATE, SQL_SELECT, SQL_RECORD_STATEMENTS };
+
+struct sqlite_conn {
+    sqlite3 *db;
+    const struct secrets *secrets;
+    bool writer;
+    sqlite3_stmt *statements[SQL_COUNT];
+    sqlite3_stmt *records[RECORD_KINDS][SQL_RECORD_STATEMENTS]; /* made at first use */
+};
+
+enum conn_mode { CONN_WRITER = 0, CONN_READER };
+
+/* Beside enum usage_flag in usage.flags: streamed; the customer's own wallet was charged too. */
+enum {
+    USAGE_ROW_STREAM = 1024,
+    USAGE_ROW_OWN_WALLET = 2048,
+    USAGE_ROW_FLAGS = USAGE_ROW_STREAM | USAGE_ROW_OWN_WALLET
+};
+
+enum { STORE_APPLICATION_ID = 0x544c4754 }; /* "TLGT" */
+
+/* Opens <path> and sets what a connection of <mode> needs. */
+TG_MUSTCHECK enum err_code sqlite_conn_open(struct sqlite_conn *c, const char *path, enum conn_mode mode,
+                                            const struct secrets *secrets, struct err *err);
+TG_MUSTCHECK enum err_code sqlite_conn_prepare(struct sqlite_conn *c, struct err *err); /* after the migrations */
+void sqlite_conn_close(struct sqlite_conn *c);
+
+/* UNAVAILABLE with SQLite's own words. */
+enum err_code sqlite_error(struct sqlite_conn *c, const char *doing, struct err *err);
+
+/* Runs a text of one or more statements without results. */
+TG_MUSTCHECK enum err_code sqlite_exec(struct sqlite_conn *c, const char *sql, struct err *err);
+/* The first column of the first row of a query without parameters; *out is left alone when there is no row. */
+TG_MUSTCHECK enum err_code sqlite_get_number(struct sqlite_conn *c, const char *sql, int64_t *out, struct err *err);
+/* Prepares for one use; the caller finalizes. */
+TG_MUSTCHECK enum err_code sqlite_prepare(struct sqlite_conn *c, const char *sql, sqlite3_stmt **out, struct err *err);
+/* Steps a statement that returns no row and resets it. */
+TG_MUSTCHECK enum err_code sqlite_run(struct sqlite_conn *c, sqlite3_stmt *s, const char *doing, struct err *err);
+
+/* Text that may be absent: an empty or NULL one is bound as NULL. <text> must stay until the statement is reset. */
+void sqlite_bind_opt_text(sqlite3_stmt *s, int place, const char *text);
+void sqlite_bind_opt_number(sqlite3_stmt *s, int place, int64_t number); /* 0: NULL */
+void sqlite_bind_id(sqlite3_stmt *s, int place, const struct id *id);
+void sqlite_column_id(sqlite3_stmt *s, int column, struct id *out); /* zero when it is not 16 bytes */
+void sqlite_column_copy(sqlite3_stmt *s, int column, char *out, size_t cap);
+struct slice sqlite_column_slice(sqlite3_stmt *s, int column);
+
+/* sqlite_migrate.c */
+enum err_code sqlite_migrate(struct sqlite_conn *c, bool apply, int *applied, struct err *err);
+
+/* sqlite_load.c */
+enum err_code sqlite_load(struct sqlite_conn *c, struct ledger *l, struct err *err);
+
+/* sqlite_effects.c */
+enum err_code sqlite_put_effects(struct sqlite_conn *c, const struct effects *effects, struct err *err);
+
+/* sqlite_record.c */
+enum err_code sqlite_put_record(struct sqlite_conn *c, struct record *record, struct err *err);
+enum err_code sqlite_find_record(struct sqlite_conn *c, enum record_kind kind, int64_t row, struct record **out,
+                                 struct err *err);
+enum err_code sqlite_load_records(struct sqlite_conn *c, void (*fn)(void *ctx, struct record *record), void *ctx,
+                                  struct err *err);
+const char *sqlite_record_table(enum record_kind kind);
+void sqlite_record_columns(enum record_kind kind, struct buf *out);
+/* The record in the current row of a statement with those columns. */
+enum err_code sqlite_read_record(struct sqlite_conn *c, enum record_kind kind, sqlite3_stmt *s, struct record **out,
+                                 struct err *err);
+
+/* sqlite_channel.c: the tables around channels and price books */
+enum err_code sqlite_put_channel_parts(struct sqlite_conn *c, const struct channel *channel, struct err *err);
+enum err_code sqlite_put_book_parts(struct sqlite_conn *c, struct book *book, struct err *err);
+enum err_code sqlite_read_channel(struct sqlite_conn *c, int64_t row, struct channel **out, struct err *err);
+enum err_code sqlite_read_book(struct sqlite_conn *c, int64_t row, struct price_book **out, struct err *err);
+
+/* sqlite_admin.c */
+enum err_code sqlite_find_reply(struct sqlite_conn *c, const struct store_actor *actor, int64_t oldest,
+                                struct stored_reply *out, struct buf *body, struct err *err);
+enum err_code sqlite_put_reply(struct sqlite_conn *c, const struct store_actor *actor, int64_t now, int64_t oldest,
+                               struct err *err);
+enum err_code sqlite_put_audit(struct sqlite_conn *c, const struct audit_entry *entry, struct err *err);
+enum err_code sqlite_get_meta(struct sqlite_conn *c, const char *name, uint8_t value[META_BYTES], size_t *len,
+                              struct err *err);
+enum err_code sqlite_put_meta(struct sqlite_conn *c, const char *name, const uint8_t *value, size_t len,
+                              struct err *err);
+
+/* sqlite_query.c, sqlite_usage.c; false: a slice is done, ask again */
+bool sqlite_ask(struct sqlite_conn *c, struct store_query *query);
+bool sqlite_ask_usage(struct sqlite_conn *c, struct store_usage_query *q);
+
+/* Event numbers of the usage records created in [from, to) milliseconds, as ranges [first, end), newest first. */
+enum { TIME_RANGES = 64 };
+struct sqlite_ranges {
+    int n;
+    struct {
+        int64_t first, end;
+    } at[TIME_RANGES];
+};
+enum err_code sqlite_time_ranges(struct sqlite_conn *c, int64_t from, int64_t to, struct sqlite_ranges *out,
+                                 struct err *err);
+
+#endif

@@ -1,0 +1,81 @@
+/* store_state.h - the store's inside, shared by store.c (threads), batch.c (transactions), put.c (records), admin.c
+ * (audit, repeated calls) and start.c (what happens at open). */
+#ifndef TG_DB_STORE_STATE_H
+#define TG_DB_STORE_STATE_H
+
+#include <pthread.h>
+
+#include "directory.h"
+#include "engine.h"
+
+enum {
+    STORE_BATCH = 512,      /* operations in one transaction at most */
+    STORE_SUBSCRIBERS = 300 /* loops and a few more */
+};
+
+struct subscriber {
+    struct mailbox *box;
+    store_apply_fn *apply;
+    void *ctx;
+};
+
+/* A record that the batch changed, until it was published. */
+struct changed {
+    struct store_op *op;
+    struct record *record; /* a reference */
+};
+
+/* A queue of mails and the thread that empties it. */
+struct worker {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct mail *head, **tail;
+    size_t queued;
+    bool waiting, stopping, running;
+};
+
+struct store {
+    struct engine *engine, *reader;
+    struct ledger *ledger;
+    struct directory directory; /* live records; the writer's */
+    int64_t recovered;
+    struct subscriber *subscribers;
+    size_t n_subscribers;
+    struct worker write, read;
+    bool started;
+    atomic_bool healthy;
+    void (*failed)(void *ctx, const char *why);
+    void *failed_ctx;
+    /* the batch */
+    struct changed changed[STORE_BATCH];
+    size_t n_changed;
+    struct usage_record *doubts[STORE_BATCH]; /* records that in-doubt holds leave */
+    size_t n_doubts;
+};
+
+/* ---- batch.c ---- */
+
+/* Applies up to STORE_BATCH operations, linked by mail.next, in one transaction, and fills their err. Afterwards they
+ * are durable or refused; s->changed lists what is to be published. Not healthy any more: every one has UNAVAILABLE. */
+void batch_run(struct store *s, struct store_op *chain, size_t n);
+
+/* ---- put.c ---- */
+
+/* Inside a transaction. *before: the record replaced, a reference of the caller's, or NULL. */
+enum err_code put_apply(struct store *s, struct store_put *op, struct record **before);
+
+/* ---- admin.c ---- */
+
+/* Applies an operation that has an actor: replay or apply, then the audit trail and the kept reply. */
+enum err_code admin_apply(struct store *s, struct store_op *op);
+
+/* The operation itself, whoever asks (batch.c). *before as in put_apply. */
+enum err_code batch_apply(struct store *s, struct store_op *op, struct record **before);
+
+/* ---- start.c ---- */
+
+/* Loads everything, takes a new epoch, brings the default prices up to date and resolves dead holds. */
+enum err_code start_store(struct store *s, bool migrate, struct err *err);
+
+#endif
