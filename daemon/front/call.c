@@ -460,6 +460,18 @@ void front_send(struct front_call *call, struct slice bytes, bool final)
     call->inside--;
 }
 
+static void free_kept(void *p)
+{
+    free(*(void **)p);
+}
+
+void front_call_keep(struct front_call *call, void *memory)
+{
+    void **kept = h2o_mem_alloc_shared(&call->req->pool, sizeof(*kept), free_kept);
+
+    *kept = memory;
+}
+
 void front_abort(struct front_call *call)
 {
     h2o_req_t *req = call->req;

@@ -77,6 +77,10 @@ void front_start(struct front_call *call, int status, const struct front_header 
 /* One send at a time. <bytes> must stay valid until `ready` runs. With <final> the call is dead on return, so the bytes
  * are copied into the request's own memory first. */
 void front_send(struct front_call *call, struct slice bytes, bool final);
+/* Memory of mem_alloc that was lent by front_send and must outlive a front_abort: taken over, and freed when nobody can
+ * read it any more. */
+void front_call_keep(struct front_call *call, void *memory);
+
 /* Ends a streamed answer so that the client can see that it is not whole; before front_start: closes without an answer.
  */
 void front_abort(struct front_call *call);

@@ -56,8 +56,8 @@ struct loop {
     struct mailbox box;
     pthread_mutex_t lock;
     struct mail *first, **last;
-    h2o_multithread_queue_t *queue;
-    h2o_multithread_receiver_t wake;
+    int wake; /* eventfd */
+    h2o_socket_t *wake_socket;
     struct front_conn **guards; /* connections whose next head is to be judged; NULL: closed since */
     size_t n_guards, cap_guards;
     /* life */

@@ -8,6 +8,7 @@
  * thread. */
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -217,7 +218,7 @@ static void post_mail(struct mailbox *box, struct mail *chain)
 
 void loop_wake(struct loop *loop)
 {
-    h2o_multithread_send_message(&loop->wake, NULL);
+    (void)eventfd_write(loop->wake, 1);
 }
 
 /* Whether there was any. */
@@ -242,10 +243,13 @@ static bool deliver_mail(struct loop *loop)
 }
 
 /* A wake-up carries nothing: mail is delivered at every turn (loop_turn). */
-static void on_wake(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
+static void on_wake(h2o_socket_t *sock, const char *err)
 {
-    (void)receiver;
-    (void)messages;
+    const struct loop *loop = sock->data;
+    eventfd_t count;
+
+    (void)err;
+    (void)eventfd_read(loop->wake, &count);
 }
 
 /* ---- connections that have answered ---- */
@@ -289,8 +293,13 @@ void loop_open(struct loop *loop, struct front *front, int index)
     loop->box.post = post_mail;
     loop->last = &loop->first;
     (void)pthread_mutex_init(&loop->lock, NULL);
-    loop->queue = h2o_multithread_create_queue(loop->evloop);
-    h2o_multithread_register_receiver(loop->queue, &loop->wake, on_wake);
+    /* The library's own queue would be read into a buffer from the recycler of the thread that made it: this one's, for
+     * every loop. These two descriptors are never read by the library. */
+    loop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    TG_ASSERT(loop->wake >= 0);
+    loop->wake_socket = h2o_evloop_socket_create(loop->evloop, loop->wake, H2O_SOCKET_FLAG_DONT_READ);
+    loop->wake_socket->data = loop;
+    h2o_socket_read_start(loop->wake_socket, on_wake);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     TG_ASSERT(loop->epoll >= 0);
     loop->epoll_socket = h2o_evloop_socket_create(loop->evloop, loop->epoll, H2O_SOCKET_FLAG_DONT_READ);
@@ -299,14 +308,19 @@ void loop_open(struct loop *loop, struct front *front, int index)
     atomic_store(&loop->turned, clock_mono());
 }
 
-/* What mail and timers do to sockets, the library notices at its next run: so that one must not sleep. */
+/* A write that was complete at once waits for its callback. The library takes for granted that such callbacks have run
+ * before it looks at the sockets' states again (else it polls for a write that is over, and stops at an assertion when
+ * the socket becomes writable), and sees to that after its own time-outs; so what mail and timers wrote is finished
+ * here. */
 void loop_turn(struct loop *loop)
 {
     bool worked = deliver_mail(loop);
 
     for (int round = 0; round < TIMER_ROUNDS && run_timers(loop); round++)
         worked = true;
-    (void)h2o_evloop_run(loop->evloop, worked ? 0 : sleep_ms(loop)); /* -1 is EINTR, no error */
+    if (worked)
+        h2o_timeout__do_post_callback(loop->evloop);
+    (void)h2o_evloop_run(loop->evloop, sleep_ms(loop)); /* -1 is EINTR, no error */
     run_guards(loop);
     atomic_store_explicit(&loop->turned, clock_mono(), memory_order_relaxed);
 }
