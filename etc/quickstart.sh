@@ -173,8 +173,8 @@ END
 }
 
 read_arguments "$@"
+umask 077
 mkdir -p "$dir"
-chmod 700 "$dir"
 install_packages
 build
 write_configuration

@@ -1,0 +1,68 @@
+/* body.h - reading the body of an admin request by a table: each noun says once what a member is and what it may be.
+ *
+ * A member that is absent changes nothing; an explicit null sets it back to its default; a required one must be there
+ * when something is made, and never null. What the table does not name is UNKNOWN_PARAMETER. */
+#ifndef TG_ADMIN_BODY_H
+#define TG_ADMIN_BODY_H
+
+#include "house.h"
+
+enum body_type {
+    BODY_TEXT = 0,    /* char[cap]; min: fewest bytes; no control characters */
+    BODY_MONEY,       /* int64_t nano-dollars in [min, max] */
+    BODY_PERCENT,     /* int64_t parts per million in [min, max] */
+    BODY_INT,         /* int64_t in [min, max] */
+    BODY_SECONDS,     /* int64_t microseconds; [min, max] in seconds */
+    BODY_TIME,        /* int64_t wall microseconds in the future; null: 0 */
+    BODY_CHOICE,      /* int (an enum): the value that goes with one of <choices> */
+    BODY_POLICY,      /* char *: canonical JSON that the gate accepts, or NULL */
+    BODY_UNSUPPORTED, /* nothing: refused unless null, empty object or empty array */
+    BODY_OWN          /* <read> does it */
+};
+
+enum body_flags {
+    BODY_REQUIRED = 1,
+    BODY_FIXED = 2,   /* cannot be changed by a PATCH */
+    BODY_PLATFORM = 4 /* a tenant's token may not set it: 403 */
+};
+
+struct body_choice {
+    const char *name;
+    int value;
+};
+
+struct body_field {
+    const char *name;
+    enum body_type type;
+    unsigned flags;
+    size_t offset;                     /* in the target */
+    size_t cap;                        /* BODY_TEXT */
+    int64_t min, max, otherwise;       /* the last: what null and absence mean */
+    const struct body_choice *choices; /* BODY_CHOICE; ends with a NULL name */
+    /* BODY_OWN: <value> is NULL for an explicit null. */
+    enum err_code (*read)(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                          struct err *err);
+};
+
+/* Puts what call->body says into <target>. <create>: required members must be there, and BODY_FIXED ones may. */
+TG_MUSTCHECK enum err_code body_read(struct admin_call *call, const struct body_field *fields, size_t n, bool create,
+                                     void *target, struct err *err);
+
+/* For BODY_OWN readers: a string value copied with its checks. */
+TG_MUSTCHECK enum err_code body_text(const char *name, struct json_object *value, size_t min, char *out, size_t cap,
+                                     struct err *err);
+
+/* INVALID_TYPE in the usual words; <expected>: "an array". */
+enum err_code body_wrong_type(const char *name, const char *expected, struct json_object *value, struct err *err);
+
+/* Names of tenants and the like, kept as the noun's row. INVALID_TYPE or NOT_FOUND ("No such tenant: ...", param
+ * <name>). */
+TG_MUSTCHECK enum err_code body_record(struct admin_call *call, enum record_kind kind, const char *word,
+                                       const char *name, struct json_object *value, const void **record,
+                                       struct err *err);
+
+/* A price book by its id, or by the name of the default one; null: row 0. */
+TG_MUSTCHECK enum err_code body_book(struct admin_call *call, const char *name, struct json_object *value, int64_t *row,
+                                     struct err *err);
+
+#endif

@@ -1,0 +1,190 @@
+/* house.h - inside the admin room: the house, who is asking, and one admin call from its wrapper to its answer.
+ *
+ * Life of a call: the wrapper (admin.c) makes it, knows who asks and has read the body, and hands it to the route's
+ * handler. The handler answers at once (admin_reply, admin_fail) or gives an operation to the store (admin_put and its
+ * like) with the function that goes on when it is done. Meanwhile the client may vanish; then the call is freed when
+ * the operation comes back.
+ *
+ *   handler --admin_reply, admin_fail------------------------> (freed)
+ *      |                                                          ^
+ *      +--admin_put, _credit, _get, _list, _balance, _usage--> PENDING --deliver--> next(call) --> as a handler
+ *                                                                 |
+ *                                              client gone: front = NULL; deliver frees
+ *
+ * Threads: everything runs on the call's loop, but for store_actor's `render` (the writer's thread, while the
+ * call is pending: it reads only what was set before). */
+#ifndef TG_ADMIN_HOUSE_H
+#define TG_ADMIN_HOUSE_H
+
+#include "admin.h"
+#include "daemon/base/json.h"
+#include "daemon/gate/catalog.h"
+
+enum {
+    ADMIN_REPLY = 8 * 1024 * 1024, /* bytes of an answer */
+    ADMIN_TRIES = 64,              /* how often a change without If-Match starts again when it was overtaken */
+    ADMIN_FILTERS = 4              /* ids that a usage query can name */
+};
+
+struct admin_house {
+    struct store *store;
+    struct secrets *secrets;
+    struct relay_house *relay;
+    struct front **front;                /* filled by the time a request comes */
+    uint8_t local_digest[SECRET_DIGEST]; /* of the token of this machine's command line */
+};
+
+/* Who asks. */
+struct who {
+    int64_t token_row;  /* 0: the command line */
+    int64_t tenant_row; /* 0: the platform */
+    struct id tenant;   /* its id */
+    enum admin_role role;
+};
+
+/* ---- routes ---- */
+
+struct admin_call;
+typedef void admin_handler(struct admin_call *call);
+
+enum admin_scope {
+    SCOPE_PLATFORM = 0, /* a tenant's token does not see that it is there: 404 */
+    SCOPE_TERMS,        /* it sees it, but may not: 403 */
+    SCOPE_TENANT        /* it may, for what is its own */
+};
+
+enum admin_access { ACCESS_READ = 0, ACCESS_WRITE };
+
+/* One row of routes.def. */
+struct admin_rule {
+    const char *action; /* "tenant.create", for the audit trail */
+    admin_handler *handler;
+    const struct noun *noun; /* what {id} and the answer are; NULL: none */
+    const char *pattern;
+    enum admin_scope scope;
+    enum admin_access access;
+};
+
+/* ---- nouns: what tenants, keys, channels, price books and admin tokens have in common ---- */
+
+/* Ids that a record's rows stand for, as far as its rendering needs them: looked up on the loop. */
+struct refs {
+    struct id tenant, customer, book;
+    struct store_balance balance;
+    char *tenants; /* JSON array of ids; owned */
+};
+
+/* <refs> NULL: for the audit trail, without what they would tell. */
+typedef void noun_render(const struct record *record, const struct refs *refs, struct buf *out);
+
+struct noun {
+    enum record_kind kind;
+    const char *word;     /* "tenant", for messages */
+    noun_render *render;  /* the object as the API shows it; without secrets. Pure */
+    noun_render *summary; /* the same in a list; NULL: as render */
+    void (*refer)(const struct catalog *catalog, const struct record *record,
+                  struct refs *refs);              /* looks up what render needs */
+    int64_t (*owner)(const struct record *record); /* the tenant's row that it belongs to; 0: the platform's */
+    struct record *(*copy)(const struct record *record);
+    /* A PATCH: changes a copy as the call's body says; may put another in its place. */
+    enum err_code (*change)(struct admin_call *call, struct record **copy, struct err *err);
+    bool has_external_id, has_tenant; /* filters of its list */
+};
+
+extern const struct noun noun_tenant, noun_key, noun_channel, noun_book, noun_token;
+
+/* ---- one call ---- */
+
+enum admin_op { OP_NONE = 0, OP_PUT, OP_CREDIT, OP_LIST, OP_BALANCE, OP_USAGE, OP_PROBE };
+
+struct usage_filter; /* usage.c */
+
+struct admin_call {
+    struct admin_house *house;
+    struct front_call *front; /* NULL once the client is gone */
+    struct loop *loop;
+    const struct catalog *catalog;
+    const struct admin_rule *rule;
+    struct who who;
+    struct id id;             /* of {id} */
+    struct json_object *body; /* POST, PATCH: an object, empty when there was no body */
+    struct store_actor actor;
+    char idempotency_key[LIMIT_IDEMPOTENCY_KEY + 1];
+    char secret[SECRET_KEY_TEXT]; /* of a key or token that is being made; wiped */
+    struct refs refs;             /* for the answer that is being made */
+    int tries;
+    /* The operation under way, and what happens after it: called with the client still there and no error in it. */
+    enum admin_op pending;
+    void (*next)(struct admin_call *call);
+    bool (*failed)(struct admin_call *call,
+                   const struct err *err); /* may take over the call when it failed; NULL: no */
+    void (*fetched)(struct admin_call *call, const struct record *record); /* after noun_fetch */
+    union {
+        struct store_put put;
+        struct store_credit credit;
+        struct store_list list;
+        struct store_balance_query balance;
+        struct store_usage_query *usage;
+    } op;
+    struct usage_filter *filter; /* usage records: what is asked; owned */
+};
+
+/* Makes a call for the wrapper. Ends by one of the next two. */
+struct admin_call *admin_call_create(struct admin_house *house, struct front_call *front,
+                                     const struct admin_rule *rule);
+
+/* Ends the call with an answer; <out> is not kept. With <version> > 0 an ETag is sent. */
+void admin_reply(struct admin_call *call, int status, const struct buf *out, int64_t version);
+void admin_fail(struct admin_call *call, const struct err *err);
+
+/* "No such tenant: 'ten_...'.": the one answer for what is not there and for what must not be seen. */
+enum err_code admin_no_such(struct err *err, const char *word, const char *param, struct slice id);
+void admin_fail_no_such(struct admin_call *call); /* the same for the route's own {id} */
+
+/* Gives an operation to the store; <next> runs when it is done, unless it failed (then the call is answered with its
+ * error) or the client has gone. The op in the union is zeroed first by admin_begin; the caller fills it between the
+ * two. */
+void admin_begin(struct admin_call *call, enum admin_op op);
+void admin_submit(struct admin_call *call, void (*next)(struct admin_call *call));
+
+/* Drops what the last operation brought. */
+void admin_op_drop(struct admin_call *call);
+
+/* Makes the store write the answer with <render> (and keep it with the idempotency key; NULL: no answer), and the audit
+ * trail. */
+void admin_act(struct admin_call *call, void (*render)(struct store_op *op, struct buf *out));
+
+/* A record for the audit trail: store_actor's describe. */
+void admin_describe(const struct record *record, struct buf *out);
+
+/* Answers with what the actor's render wrote, or with what was kept of the first time. */
+void admin_reply_acted(struct admin_call *call);
+
+/* ---- flows that nouns share (noun.c) ---- */
+
+admin_handler noun_get, noun_list, noun_patch, noun_delete; /* used in routes.def as they are */
+
+/* Gets the record of the route's {id} and goes on with <fetched>, unless it is not there or not the token's to see. */
+void noun_fetch(struct admin_call *call, void (*fetched)(struct admin_call *call, const struct record *record));
+
+/* Puts <record> (takes over the reference) and answers with it as it is then stored, and with call->secret, when there
+ * is one, as its member "secret". noun_create gives it a new id first. When it was overtaken by another change the
+ * route starts again. */
+void noun_create(struct admin_call *call, struct record *record);
+void noun_put(struct admin_call *call, struct record *record);
+
+void refs_dispose(struct refs *refs);
+bool noun_sees(const struct who *who, const struct noun *noun, const struct record *record);
+struct id catalog_id(const struct catalog *catalog, enum record_kind kind, int64_t row); /* zero when there is none */
+
+/* ---- handlers ---- */
+
+admin_handler tenant_create, tenant_credit, tenant_balance;
+admin_handler key_create, key_revoke;
+admin_handler channel_create, channel_test;
+admin_handler quote_create;
+admin_handler usage_records;
+admin_handler token_create;
+front_handler health_live, health_ready, health_metrics;
+
+#endif

@@ -1,0 +1,223 @@
+/* key.c - API keys: members, rules, rendering, revocation.
+ *
+ * The text of a key exists in this process from its creation to the end of that call, once in the call (wiped) and once
+ * in the rendered answer (wiped); the store keeps its digest, and for a day the sealed answer when there was an
+ * idempotency key. */
+#include <stdlib.h>
+
+#include "body.h"
+#include "render.h"
+
+enum { SHOWN_DIGITS = 4 }; /* of the random part, at both ends */
+
+/* The owner: a tenant's token makes keys of its own tenant, and need not say so. */
+static enum err_code read_tenant(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                                 struct err *err)
+{
+    struct api_key *k = target;
+    const void *tenant;
+    enum err_code code;
+
+    if (value == NULL && call->who.tenant_row != 0) {
+        k->tenant_row = call->who.tenant_row;
+        return ERR_OK;
+    }
+    if (value == NULL)
+        return err_set(err, ERR_MISSING_PARAMETER, name, "Missing required parameter: '%s'.", name);
+    code = body_record(call, RECORD_TENANT, "tenant", name, value, &tenant, err);
+    if (code != ERR_OK)
+        return code;
+    if (!noun_sees(&call->who, &noun_tenant, tenant))
+        return admin_no_such(err, "tenant", name, slice_from(json_object_get_string(value)));
+    k->tenant_row = ((const struct record *)tenant)->row;
+    return ERR_OK;
+}
+
+/* Stands after the tenant in the table: a customer must be that tenant's. */
+static enum err_code read_customer(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                                   struct err *err)
+{
+    struct api_key *k = target;
+    const void *customer;
+    enum err_code code;
+
+    if (value == NULL)
+        return ERR_OK;
+    code = body_record(call, RECORD_CUSTOMER, "customer", name, value, &customer, err);
+    if (code != ERR_OK)
+        return code;
+    if (((const struct customer *)customer)->tenant_row != k->tenant_row)
+        return admin_no_such(err, "customer", name, slice_from(json_object_get_string(value)));
+    k->customer_row = ((const struct record *)customer)->row;
+    return ERR_OK;
+}
+
+static enum err_code read_mode(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                               struct err *err)
+{
+    struct api_key *k = target;
+    const char *text = value != NULL ? json_object_get_string(value) : "live";
+
+    (void)call;
+    if (value != NULL && !json_object_is_type(value, json_type_string))
+        return body_wrong_type(name, "a string", value, err);
+    k->test = strcmp(text, "test") == 0;
+    if (k->test || strcmp(text, "live") == 0)
+        return ERR_OK;
+    return err_set(err, ERR_INVALID_VALUE, name, "Invalid value: '%.40s'. Supported values are: 'live' and 'test'.",
+                   text);
+}
+
+static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"disabled", RECORD_DISABLED}, {NULL, 0}};
+
+static const struct body_field fields[] = {
+    {.name = "tenant", .type = BODY_OWN, .flags = BODY_FIXED, .read = read_tenant},
+    {.name = "customer", .type = BODY_OWN, .flags = BODY_FIXED, .read = read_customer},
+    {.name = "name",
+     .type = BODY_TEXT,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct api_key, super.name),
+     .cap = LIMIT_NAME,
+     .min = 1},
+    {.name = "external_id",
+     .type = BODY_TEXT,
+     .offset = offsetof(struct api_key, super.external_id),
+     .cap = LIMIT_NAME,
+     .min = 1},
+    {.name = "mode", .type = BODY_OWN, .flags = BODY_FIXED, .read = read_mode},
+    {.name = "expires_at", .type = BODY_TIME, .offset = offsetof(struct api_key, expires_at)},
+    {.name = "policy", .type = BODY_POLICY, .offset = offsetof(struct api_key, policy)},
+    {.name = "limits", .type = BODY_UNSUPPORTED},
+    {.name = "budgets", .type = BODY_UNSUPPORTED},
+    {.name = "status",
+     .type = BODY_CHOICE,
+     .offset = offsetof(struct api_key, super.status),
+     .otherwise = RECORD_ACTIVE,
+     .choices = statuses},
+};
+
+/* ---- rendering ---- */
+
+static void render_key(const struct record *record, const struct refs *refs, struct buf *out)
+{
+    const struct api_key *k = (const struct api_key *)record;
+    char etag[32];
+
+    render_open(out, NULL, '{');
+    render_id(out, "id", "key", record->id);
+    render_text(out, "object", slice_from(record_object(RECORD_KEY)));
+    if (refs != NULL) {
+        render_id(out, "tenant", "ten", refs->tenant);
+        render_id(out, "customer", "cus", refs->customer);
+    }
+    render_text(out, "name", slice_from(record->name));
+    render_text_or_null(out, "external_id", record->external_id);
+    render_text(out, "status", slice_from(record_status_name(record->status)));
+    render_text(out, "mode", k->test ? SLICE("test") : SLICE("live"));
+    render_text(out, "prefix", slice_from(k->prefix));
+    render_text(out, "last4", slice_from(k->last4));
+    render_time(out, "expires_at", k->expires_at);
+    render_json(out, "policy", k->policy, "null");
+    render_json(out, "limits", k->limits, "null");
+    render_json(out, "budgets", k->budgets, "[]");
+    render_time(out, "created_at", record->created_at);
+    (void)snprintf(etag, sizeof(etag), "\"%lld\"", (long long)record->version);
+    render_text(out, "etag", slice_from(etag));
+    render_close(out, '}');
+}
+
+static void refer_key(const struct catalog *catalog, const struct record *record, struct refs *refs)
+{
+    const struct api_key *k = (const struct api_key *)record;
+
+    refs->tenant = catalog_id(catalog, RECORD_TENANT, k->tenant_row);
+    refs->customer = catalog_id(catalog, RECORD_CUSTOMER, k->customer_row);
+}
+
+static int64_t owner_of_key(const struct record *record)
+{
+    return ((const struct api_key *)record)->tenant_row;
+}
+
+/* ---- changing ---- */
+
+static char *copy_text(const char *text)
+{
+    return text != NULL ? mem_strdup(text) : NULL;
+}
+
+static struct record *copy_key(const struct record *record)
+{
+    const struct api_key *old = (const struct api_key *)record;
+    struct api_key *k = record_create(RECORD_KEY, 0);
+
+    *k = *old;
+    atomic_init(&k->super.refs, 1);
+    k->policy = copy_text(old->policy);
+    k->limits = copy_text(old->limits);
+    k->budgets = copy_text(old->budgets);
+    return &k->super;
+}
+
+static enum err_code change_key(struct admin_call *call, struct record **copy, struct err *err)
+{
+    return body_read(call, fields, sizeof(fields) / sizeof(fields[0]), false, *copy, err);
+}
+
+/* Draws the secret; what people may see of it goes into the record. */
+static void draw(struct admin_call *call, struct api_key *k)
+{
+    enum secret_kind kind = k->test ? SECRET_API_KEY_TEST : SECRET_API_KEY;
+    struct slice head = k->test ? SLICE("sk-tg-test-") : SLICE("sk-tg-");
+    size_t len;
+
+    secret_make_key(call->house->secrets, kind, call->secret, k->digest);
+    len = strlen(call->secret);
+    TG_ASSERT(head.len + SHOWN_DIGITS < sizeof(k->prefix) && len > head.len + 2 * SHOWN_DIGITS);
+    (void)slice_copy((struct slice){call->secret, head.len + SHOWN_DIGITS}, k->prefix, sizeof(k->prefix));
+    (void)slice_copy((struct slice){call->secret + len - SHOWN_DIGITS, SHOWN_DIGITS}, k->last4, sizeof(k->last4));
+}
+
+void key_create(struct admin_call *call)
+{
+    struct api_key *k = record_create(RECORD_KEY, 0);
+    struct err err;
+
+    if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, k, &err) == ERR_OK) {
+        draw(call, k);
+        noun_create(call, &k->super);
+        return;
+    }
+    record_unref(k);
+    admin_fail(call, &err);
+}
+
+static void revoke_fetched(struct admin_call *call, const struct record *record)
+{
+    struct record *copy = copy_key(record);
+
+    copy->status = RECORD_REVOKED; /* revoking again only gives a new version */
+    noun_put(call, copy);
+}
+
+void key_revoke(struct admin_call *call)
+{
+    struct err err;
+
+    if (body_read(call, NULL, 0, true, NULL, &err) == ERR_OK)
+        noun_fetch(call, revoke_fetched);
+    else
+        admin_fail(call, &err);
+}
+
+const struct noun noun_key = {
+    .kind = RECORD_KEY,
+    .word = "key",
+    .render = render_key,
+    .refer = refer_key,
+    .owner = owner_of_key,
+    .copy = copy_key,
+    .change = change_key,
+    .has_external_id = true,
+    .has_tenant = true,
+};

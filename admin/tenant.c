@@ -1,0 +1,251 @@
+/* tenant.c - tenants: members, rules, rendering; and their balance. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "body.h"
+#include "page.h"
+#include "render.h"
+
+#define CREDIT_LIMIT_MAX INT64_C(1000000000000000000) /* a thousand million dollars */
+
+/* "UTC", "Europe/Berlin": the form, and the name itself where the machine has a time zone database. */
+static bool timezone_exists(const char *name)
+{
+    static const char folder[] = "/usr/share/zoneinfo";
+    char path[sizeof(folder) + 1 + RECORD_TIMEZONE];
+
+    if (name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/")] != '\0' ||
+        name[0] == '/')
+        return false;
+    if (strcmp(name, "UTC") == 0 || access(folder, R_OK) != 0)
+        return true;
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return access(path, R_OK) == 0;
+}
+
+static enum err_code read_timezone(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                                   struct err *err)
+{
+    struct tenant *t = target;
+    enum err_code code;
+
+    (void)call;
+    if (value == NULL) {
+        (void)slice_copy(SLICE("UTC"), t->timezone, sizeof(t->timezone));
+        return ERR_OK;
+    }
+    code = body_text(name, value, 1, t->timezone, sizeof(t->timezone), err);
+    if (code == ERR_OK && !timezone_exists(t->timezone))
+        code = err_set(err, ERR_INVALID_VALUE, name, "Invalid value for '%s': no such time zone: '%s'.", name,
+                       t->timezone);
+    return code;
+}
+
+static enum err_code read_book(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                               struct err *err)
+{
+    return body_book(call, name, value, &((struct tenant *)target)->book_row, err);
+}
+
+static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"suspended", RECORD_SUSPENDED}, {NULL, 0}};
+static const struct body_choice in_doubt_rules[] = {
+    {"release", IN_DOUBT_RELEASE}, {"charge", IN_DOUBT_CHARGE}, {"keep", IN_DOUBT_KEEP}, {NULL, 0}};
+
+static const struct body_field fields[] = {
+    {.name = "name",
+     .type = BODY_TEXT,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct tenant, super.name),
+     .cap = LIMIT_NAME,
+     .min = 1},
+    {.name = "external_id",
+     .type = BODY_TEXT,
+     .flags = BODY_PLATFORM,
+     .offset = offsetof(struct tenant, super.external_id),
+     .cap = LIMIT_NAME,
+     .min = 1},
+    {.name = "timezone", .type = BODY_OWN, .read = read_timezone},
+    {.name = "credit_limit",
+     .type = BODY_MONEY,
+     .flags = BODY_PLATFORM,
+     .offset = offsetof(struct tenant, credit_limit),
+     .max = CREDIT_LIMIT_MAX},
+    {.name = "price_book", .type = BODY_OWN, .flags = BODY_PLATFORM, .read = read_book},
+    {.name = "markup_percent",
+     .type = BODY_PERCENT,
+     .flags = BODY_PLATFORM,
+     .offset = offsetof(struct tenant, markup_ppm),
+     .min = PRICE_MARKUP_MIN,
+     .max = PRICE_MARKUP_MAX},
+    {.name = "limits", .type = BODY_UNSUPPORTED, .flags = BODY_PLATFORM},
+    {.name = "budgets", .type = BODY_UNSUPPORTED, .flags = BODY_PLATFORM},
+    {.name = "policy", .type = BODY_POLICY, .flags = BODY_PLATFORM, .offset = offsetof(struct tenant, policy)},
+    {.name = "in_doubt",
+     .type = BODY_CHOICE,
+     .flags = BODY_PLATFORM,
+     .offset = offsetof(struct tenant, in_doubt),
+     .otherwise = -1,
+     .choices = in_doubt_rules},
+    {.name = "status",
+     .type = BODY_CHOICE,
+     .flags = BODY_PLATFORM,
+     .offset = offsetof(struct tenant, super.status),
+     .otherwise = RECORD_ACTIVE,
+     .choices = statuses},
+};
+
+/* ---- rendering ---- */
+
+static void render_balance(struct buf *out, const struct store_balance *b)
+{
+    render_nano(out, "posted", b->posted);
+    render_nano(out, "held", b->held);
+    render_nano(out, "available", b->posted - b->held + b->credit_limit);
+}
+
+static void render_tenant(const struct record *record, const struct refs *refs, struct buf *out)
+{
+    static const char *const rules[] = {"release", "charge", "keep"};
+    const struct tenant *t = (const struct tenant *)record;
+    char etag[32];
+
+    render_open(out, NULL, '{');
+    render_id(out, "id", "ten", record->id);
+    render_text(out, "object", slice_from(record_object(RECORD_TENANT)));
+    render_text(out, "name", slice_from(record->name));
+    render_text_or_null(out, "external_id", record->external_id);
+    render_text(out, "status", slice_from(record_status_name(record->status)));
+    render_text(out, "timezone", slice_from(t->timezone));
+    render_nano(out, "credit_limit", t->credit_limit);
+    render_scaled(out, "markup_percent", t->markup_ppm, MONEY_PPM_DIGITS);
+    render_json(out, "policy", t->policy, "null");
+    render_json(out, "limits", t->limits, "null");
+    render_json(out, "budgets", t->budgets, "[]");
+    render_text_or_null(out, "in_doubt", t->in_doubt >= 0 ? rules[t->in_doubt] : NULL);
+    if (refs != NULL) {
+        render_id(out, "price_book", "pbk", refs->book);
+        render_open(out, "balance", '{');
+        render_balance(out, &refs->balance);
+        render_close(out, '}');
+    }
+    render_time(out, "created_at", record->created_at);
+    (void)snprintf(etag, sizeof(etag), "\"%lld\"", (long long)record->version);
+    render_text(out, "etag", slice_from(etag));
+    render_close(out, '}');
+}
+
+/* The balance is that of a tenant without transfers; the store's own replaces it where there is one. */
+static void refer_tenant(const struct catalog *catalog, const struct record *record, struct refs *refs)
+{
+    const struct tenant *t = (const struct tenant *)record;
+
+    refs->book = catalog_id(catalog, RECORD_BOOK, t->book_row);
+    refs->balance = (struct store_balance){.credit_limit = t->credit_limit};
+}
+
+static int64_t owner_of_tenant(const struct record *record)
+{
+    return record->row;
+}
+
+/* ---- changing ---- */
+
+static char *copy_text(const char *text)
+{
+    return text != NULL ? mem_strdup(text) : NULL;
+}
+
+static struct record *copy_tenant(const struct record *record)
+{
+    const struct tenant *old = (const struct tenant *)record;
+    struct tenant *t = record_create(RECORD_TENANT, 0);
+
+    *t = *old;
+    atomic_init(&t->super.refs, 1);
+    t->policy = copy_text(old->policy);
+    t->limits = copy_text(old->limits);
+    t->budgets = copy_text(old->budgets);
+    return &t->super;
+}
+
+static enum err_code change_tenant(struct admin_call *call, struct record **copy, struct err *err)
+{
+    return body_read(call, fields, sizeof(fields) / sizeof(fields[0]), false, *copy, err);
+}
+
+void tenant_create(struct admin_call *call)
+{
+    struct tenant *t = record_create(RECORD_TENANT, 0);
+    struct err err;
+
+    if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, t, &err) == ERR_OK) {
+        noun_create(call, &t->super);
+        return;
+    }
+    record_unref(t);
+    admin_fail(call, &err);
+}
+
+const struct noun noun_tenant = {
+    .kind = RECORD_TENANT,
+    .word = "tenant",
+    .render = render_tenant,
+    .refer = refer_tenant,
+    .owner = owner_of_tenant,
+    .copy = copy_tenant,
+    .change = change_tenant,
+    .has_external_id = true,
+};
+
+/* ---- balance ---- */
+
+static void reply_balance(struct admin_call *call)
+{
+    const struct store_balance_query *query = &call->op.balance;
+    struct buf out;
+
+    buf_init(&out, ADMIN_REPLY);
+    render_open(&out, NULL, '{');
+    render_text(&out, "object", SLICE("balance"));
+    render_id(&out, "tenant", "ten", call->id);
+    render_time(&out, "at", query->at != 0 ? query->at : clock_wall());
+    render_balance(&out, &query->balance);
+    render_nano(&out, "credit_limit", query->balance.credit_limit);
+    render_close(&out, '}');
+    admin_reply(call, 200, &out, 0);
+    buf_dispose(&out);
+}
+
+static enum err_code read_at(const struct admin_call *call, int64_t *at, struct err *err)
+{
+    char text[CLOCK_TEXT * 2];
+    const struct page_field field = {"at", text, sizeof(text)};
+    enum err_code code = page_read(front_call_query(call->front), "", &field, 1, NULL, err);
+
+    *at = 0;
+    if (code != ERR_OK || text[0] == '\0' || (clock_parse(slice_from(text), at) && *at > 0))
+        return code;
+    return err_set(err, ERR_INVALID_VALUE, "at", "Invalid value for 'at': expected a time, but got '%s' instead.",
+                   text);
+}
+
+static void ask_balance(struct admin_call *call, const struct record *record)
+{
+    int64_t row = record->row;
+    int64_t at;
+    struct err err;
+
+    if (read_at(call, &at, &err) != ERR_OK) {
+        admin_fail(call, &err);
+        return;
+    }
+    admin_begin(call, OP_BALANCE);
+    call->op.balance.tenant_row = row;
+    call->op.balance.at = at;
+    admin_submit(call, reply_balance);
+}
+
+void tenant_balance(struct admin_call *call)
+{
+    noun_fetch(call, ask_balance);
+}
