@@ -22,8 +22,8 @@ TG_NORETURN void assert_failed(const char *file, int line, const char *what);
 #define TG_CONTAINER(type, member, ptr) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* Memory that cannot be had ends the process (libh2o does the same); so callers need no check. */
-void *mem_alloc(size_t size);            /* uninitialised */
-void *mem_zalloc(size_t size);           /* zeroed */
+void *mem_alloc(size_t size);  /* uninitialised */
+void *mem_zalloc(size_t size); /* zeroed */
 void *mem_realloc(void *p, size_t size);
 char *mem_strdup(const char *text);
 

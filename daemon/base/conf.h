@@ -43,7 +43,8 @@ void conf_destroy(struct conf *conf);
 /* The names of keys that differ and need a restart, comma-separated, into <out>. */
 void conf_restart_keys(const struct conf *old, const struct conf *new_conf, struct buf *out);
 
-/* The path of a file beside the store's database: <name> in its directory. False when it does not fit in <cap> bytes. */
+/* The path of a file beside the store's database: <name> in its directory. False when it does not fit in <cap> bytes.
+ */
 bool conf_beside_store(const struct conf *conf, const char *name, char *out, size_t cap);
 
 void conf_print_help(FILE *out);   /* every key with default and help, as a commented sample configuration */

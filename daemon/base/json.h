@@ -1,10 +1,9 @@
 /* json.h - reading small documents into a tree (json-c behind it) with errors that name the parameter.
  *
- * json_read refuses what json-c would let pass: bad UTF-8, anything outside RFC 8259, more than LIMIT_JSON_DEPTH levels,
- * duplicate keys anywhere (a billing gateway must never price one n and buy another). Integers outside int64 are kept with
- * their digits and refused by json_get_int.
- * Lone surrogates (\ud800) are allowed, as the upstream decides on them; a \u0000 inside a string that we must use as
- * a C string is refused by the getter.
+ * json_read refuses what json-c would let pass: bad UTF-8, anything outside RFC 8259, more than LIMIT_JSON_DEPTH
+ * levels, duplicate keys anywhere (a billing gateway must never price one n and buy another). Integers outside int64
+ * are kept with their digits and refused by json_get_int. Lone surrogates (\ud800) are allowed, as the upstream decides
+ * on them; a \u0000 inside a string that we must use as a C string is refused by the getter.
  *
  * The getters treat an explicit null as absent. `present` may be NULL. Messages follow OpenAI's:
  *   Invalid type for 'n': expected an integer, but got a string instead.   (INVALID_TYPE)
@@ -26,8 +25,8 @@ TG_MUSTCHECK enum err_code json_read(struct slice text, struct json_object **out
 bool json_find(struct json_object *obj, const char *name, struct json_object **value);
 
 /* A string of at most <cap>-1 bytes copied into <out> with its NUL; absent: empty. STRING_TOO_LONG past that. */
-TG_MUSTCHECK enum err_code json_get_text(struct json_object *obj, const char *name, bool required, char *out, size_t cap,
-                                         bool *present, struct err *err);
+TG_MUSTCHECK enum err_code json_get_text(struct json_object *obj, const char *name, bool required, char *out,
+                                         size_t cap, bool *present, struct err *err);
 
 /* A string borrowed from the tree. */
 TG_MUSTCHECK enum err_code json_get_slice(struct json_object *obj, const char *name, bool required, struct slice *out,

@@ -43,16 +43,16 @@ typedef bool json_scan_fn(void *ctx, enum json_scan_event event, int depth, stru
 struct json_scan {
     json_scan_fn *fn;
     void *ctx;
-    uint64_t offset;                  /* bytes consumed */
+    uint64_t offset; /* bytes consumed */
     uint64_t token_start;
-    int depth;                        /* open containers */
-    int max_depth;                    /* <= JSON_SCAN_DEPTH */
-    uint8_t stack[JSON_SCAN_DEPTH];   /* '{' or '[' */
-    uint8_t state;                    /* enum of json_scan.c */
-    uint8_t sub;                      /* progress inside a literal, an escape or a number */
+    int depth;                      /* open containers */
+    int max_depth;                  /* <= JSON_SCAN_DEPTH */
+    uint8_t stack[JSON_SCAN_DEPTH]; /* '{' or '[' */
+    uint8_t state;                  /* enum of json_scan.c */
+    uint8_t sub;                    /* progress inside a literal, an escape or a number */
     bool is_key;
-    bool strict;                      /* control characters inside strings are errors */
-    bool cut;                         /* the token did not fit in text */
+    bool strict; /* control characters inside strings are errors */
+    bool cut;    /* the token did not fit in text */
     size_t text_len;
     char text[JSON_SCAN_TEXT];
 };

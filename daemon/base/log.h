@@ -22,7 +22,8 @@ struct log_field {
     const char *name;
     enum log_field_kind kind;
     struct slice text;  /* LOG_TEXT */
-    int64_t number;     /* LOG_INT, LOG_NANO (written as a decimal string), LOG_TIME_US (written as <name>_ms with 3 decimals) */
+    int64_t number;     /* LOG_INT, LOG_NANO (written as a decimal string), LOG_TIME_US (written as <name>_ms with 3
+                           decimals) */
     const char *prefix; /* LOG_ID */
     struct id id;
 };

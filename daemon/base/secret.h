@@ -3,7 +3,8 @@
  * The master key (32 bytes) never leaves this file; keys for each use are derived from it by crypto_kdf with a context
  * of their own: digests of API keys (keyed BLAKE2b, so that a stolen database can not even test guesses), digests of
  * admin tokens, sealing (XChaCha20-Poly1305 with the row's id as associated data, so that rows cannot be swapped), and
- * the local administrator's token. All of it is mlocked and wiped at dispose. After secret_open any thread may use it. */
+ * the local administrator's token. All of it is mlocked and wiped at dispose. After secret_open any thread may use it.
+ */
 #ifndef TG_BASE_SECRET_H
 #define TG_BASE_SECRET_H
 
@@ -11,9 +12,9 @@
 #include "id.h"
 
 enum {
-    SECRET_DIGEST = 32,     /* bytes of a digest */
-    SECRET_KEY_TEXT = 80,   /* bytes for a key's or token's text, with the NUL */
-    SECRET_SEAL_EXTRA = 40  /* bytes that sealing adds: nonce 24, tag 16 */
+    SECRET_DIGEST = 32,    /* bytes of a digest */
+    SECRET_KEY_TEXT = 80,  /* bytes for a key's or token's text, with the NUL */
+    SECRET_SEAL_EXTRA = 40 /* bytes that sealing adds: nonce 24, tag 16 */
 };
 
 enum secret_kind { SECRET_API_KEY = 0, SECRET_API_KEY_TEST, SECRET_ADMIN_TOKEN };
@@ -38,7 +39,8 @@ void secret_make_key(const struct secrets *s, enum secret_kind kind, char text[S
 bool secret_check_key(struct slice text, enum secret_kind *kind);
 
 /* The digest under which a key or token is stored and looked up. */
-void secret_digest_key(const struct secrets *s, enum secret_kind kind, struct slice text, uint8_t digest[SECRET_DIGEST]);
+void secret_digest_key(const struct secrets *s, enum secret_kind kind, struct slice text,
+                       uint8_t digest[SECRET_DIGEST]);
 
 /* "sk-tg-...9x2Q": how a key may be shown in messages and logs. <out> holds SECRET_KEY_TEXT bytes. */
 const char *secret_mask_key(struct slice text, char out[SECRET_KEY_TEXT]);

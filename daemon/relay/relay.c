@@ -155,17 +155,28 @@ void relay_drop_client(struct relay *r)
 
 /* ---- settling ---- */
 
+static void note_captured(const struct relay *r)
+{
+    const struct store_capture *capture = &r->settle.capture;
+
+    metric_add(METRIC_IMAGES, capture->usage.images);
+    if ((capture->usage.flags & USAGE_OVERAGE) != 0)
+        LOG(LOG_OVERAGE, LOG_F_ID("request", "req", r->id), LOG_F_ID("channel", "chn", r->terms.channel->super.id),
+            LOG_F_NANO("held", r->hold.legs[0].amount), LOG_F_NANO("used", capture->charges[0]));
+}
+
 static void settled(struct mail *mail)
 {
     struct store_op *op = TG_CONTAINER(struct store_op, mail, mail);
     struct relay *r = TG_CONTAINER(struct relay, settle, op);
+    const struct front_header no_retry = {"x-should-retry", SLICE("false")}; /* the pictures were made: paid for */
     struct err err;
 
     if (op->kind == STORE_CAPTURE && op->err.code != ERR_OK) {
         (void)err_set(&err, ERR_UNAVAILABLE, NULL, "The ledger is unavailable. Please try again later.");
-        answer_err(r, &err, NULL, 0);
+        answer_err(r, &err, &no_retry, 1);
     } else if (op->kind == STORE_CAPTURE) {
-        metric_add(METRIC_IMAGES, r->settle.capture.usage.images);
+        note_captured(r);
         if (r->call != NULL) {
             r->state = RELAY_FINISHING;
             reply_close(r); /* relay_answered follows */

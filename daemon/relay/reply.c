@@ -182,6 +182,14 @@ void reply_ready(struct relay *r)
         upstream_resume(r->upstream);
 }
 
+/* In the caller's price: retail for a customer's key, though with a shared wallet the tenant's pays wholesale. */
+static int64_t charge_told(const struct relay *r)
+{
+    const struct store_capture *capture = &r->settle.capture;
+
+    return r->hold.call.customer_row != 0 ? capture->usage.retail : capture->charged;
+}
+
 static void send_whole(struct relay *r)
 {
     struct front_header headers[HEADERS_BACK + 1];
@@ -189,7 +197,7 @@ static void send_whole(struct relay *r)
     struct front_call *call = r->call;
     char charge[MONEY_TEXT];
 
-    money_format_nano(r->settle.capture.charged, charge);
+    money_format_nano(charge_told(r), charge);
     headers[n++] = (struct front_header){"tallygate-charge", slice_from(charge)};
     r->call = NULL;
     front_reply(call, r->status, headers, n, SLICE("application/json"), buf_slice(&r->reply.filling));

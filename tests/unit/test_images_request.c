@@ -323,10 +323,12 @@ static void test_quality(void **state)
 }
 
 /* What the card does not list is held for at the dearest that it does. */
-static void test_unlisted_quality_holds_dearest(void **state)
+/* By usage, what the card does not list is the upstream's to judge and held for at the dearest; a price per picture
+ * must be known before, so there it is refused. */
+static void test_unlisted_quality(void **state)
 {
-    static const char *const bodies[] = {"{\"prompt\":\"x\",\"model\":\"dall-e-3\",\"quality\":\"HD\"}",
-                                         "{\"prompt\":\"x\",\"model\":\"dall-e-3\",\"quality\":\"hd\"}"};
+    static const char *const bodies[] = {"{\"prompt\":\"x\",\"model\":\"gpt-image-1\",\"quality\":\"HD\"}",
+                                         "{\"prompt\":\"x\",\"model\":\"gpt-image-1\",\"quality\":\"high\"}"};
     struct price_version *v = price_defaults();
     struct quote quotes[2];
     struct err err;
@@ -337,7 +339,9 @@ static void test_unlisted_quality_holds_dearest(void **state)
 
         assert_int_equal(quote_ceiling(v, 0, &r.spec, &quotes[i], &err), ERR_OK);
     }
-    assert_int_equal(quotes[0].nano, quotes[1].nano);
+    assert_true(quotes[0].nano >= quotes[1].nano);
+    check_refused("{\"prompt\":\"x\",\"model\":\"dall-e-3\",\"quality\":\"HD\"}", ERR_INVALID_VALUE, "quality", NULL);
+    check_refused("{\"prompt\":\"x\",\"model\":\"dall-e-2\",\"quality\":\"hd\"}", ERR_INVALID_VALUE, "quality", NULL);
     price_version_unref(v);
 }
 
@@ -416,7 +420,7 @@ int main(void)
         cmocka_unit_test(test_named_sizes),
         cmocka_unit_test(test_free_sizes),
         cmocka_unit_test(test_quality),
-        cmocka_unit_test(test_unlisted_quality_holds_dearest),
+        cmocka_unit_test(test_unlisted_quality),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_upstream_body),
         cmocka_unit_test(test_longest_name),
