@@ -31,7 +31,7 @@ struct worker {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct mail *head, **tail;
-    size_t queued;
+    atomic_size_t queued; /* changed under the lock; looked at without */
     bool waiting, stopping, running;
 };
 

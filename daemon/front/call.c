@@ -117,7 +117,13 @@ static int hex(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The path as it was sent, escapes decoded. Not normalized: "//", "." and ".." stay, and so match no route. */
+static int hex_byte(char high, char low)
+{
+    return hex(high) < 0 || hex(low) < 0 ? -1 : hex(high) << 4 | hex(low);
+}
+
+/* The path as it was sent, escapes decoded but for the slash's own. Not normalized: "//", "." and ".." stay. So no two
+ * spellings of a path's segments match one route. */
 static struct slice decode_path(h2o_req_t *req)
 {
     size_t len = req->input.query_at != SIZE_MAX ? req->input.query_at : req->input.path.len;
@@ -129,11 +135,13 @@ static struct slice decode_path(h2o_req_t *req)
         return (struct slice){raw, len};
     out = h2o_mem_alloc_pool(&req->pool, len);
     for (size_t i = 0; i < len; i++) {
-        if (raw[i] == '%' && i + 2 < len && hex(raw[i + 1]) >= 0 && hex(raw[i + 2]) >= 0) {
-            out[n++] = (char)(hex(raw[i + 1]) << 4 | hex(raw[i + 2]));
-            i += 2;
-        } else {
+        int byte = raw[i] == '%' && i + 2 < len ? hex_byte(raw[i + 1], raw[i + 2]) : -1;
+
+        if (byte < 0 || byte == '/') {
             out[n++] = raw[i];
+        } else {
+            out[n++] = (char)byte;
+            i += 2;
         }
     }
     return (struct slice){out, n};

@@ -198,6 +198,7 @@ static void test_errors_are_objects(void **state)
     } cases[] = {
         {"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 404", "Invalid URL (GET /nowhere)"},
         {"GET /hello/a/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 404", "Invalid URL"},
+        {"GET /hello%2fa HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 404", "Invalid URL"},
         {"GET //hello/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 404", "Invalid URL"},
         {"GET /x/../hello/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 404", "Invalid URL"},
         {"PUT /hello/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 405",
