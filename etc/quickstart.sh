@@ -187,6 +187,10 @@ make_things
 make_image
 if [ "$once" = no ]; then
     show_how_to_go_on
-    say "running; Ctrl-C stops it"
-    if [ ${#started[@]} -gt 0 ]; then wait; fi
+    if [ ${#started[@]} -gt 0 ]; then
+        say "running; Ctrl-C stops it"
+        wait
+    else
+        say "gateway and sandbox go on running where they were started"
+    fi
 fi

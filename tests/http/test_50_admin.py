@@ -1,6 +1,8 @@
 """The admin API from outside: shapes, paging, idempotency, etags, scopes, secrets; contract section 4."""
 
+import json
 import re
+import sqlite3
 
 import httpx
 import pytest
@@ -436,3 +438,13 @@ def test_balance_then_and_now(admin, gateway):
     assert admin.get(f"tenants/{mine['id']}/balance", at="2020-01-01T00:00:00Z")["posted"] in ("0", "0.000000000", "0.00")
     assert money(admin.get(f"tenants/{mine['id']}/balance")["posted"]) == 5
     is_error(admin.call("GET", f"tenants/{mine['id']}/balance", params={"at": "yesterday"}), 400, param="at")
+
+
+def test_audit_keeps_the_largest_channel_whole(gateway, admin):
+    """Names at their longest, of characters that JSON escapes, as many as a channel may have."""
+    models = {f"{i:02}" + '"' * 80: "\\" * 80 for i in range(64)}
+    made = admin.create("channels", {"name": unique("large"), "kind": "sandbox", "base_url": "http://127.0.0.1:1/v1", "api_key": "sk-x", "models": models})
+    with sqlite3.connect(f"file:{gateway.database}?mode=ro", uri=True) as db:
+        rows = db.execute("SELECT after_state, json_valid(after_state) FROM audit WHERE object = ?", (made["id"],)).fetchall()
+    assert [valid for _, valid in rows] == [1]
+    assert json.loads(rows[0][0])["models"] == models
