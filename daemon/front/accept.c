@@ -1,21 +1,17 @@
 /* accept.c - from the kernel's queue to the library: connections, TLS, and which protocol gets them.
  *
  *                 TLS                      ALPN
- *    accepted ------------> HANDSHAKING ------------> handed over to HTTP/2 or HTTP/1
+ *    accepted ------------> HANDSHAKING ------------> handed over to HTTP/2, or by http1.c to HTTP/1
  *        |                       | error, too slow          ^   |
  *        |                       v                          |   | on_close
- *        |                    closed                        |   v
- *        | clear text                "PRI" or not           |  freed
- *        '------------> SNIFFING ---------------------------'
- *                           | a head that HTTP/1 cannot take
- *                           '----> LINGERING (answered by refuse.c; the peer's bytes are thrown away for a while) ->
- * closed
+ *        | clear text         closed                        |   v
+ *        '------------> SNIFFING ---------------------------'  freed
+ *                                "PRI" or not
  *
  * Invariants
  *  (1) A front_conn lives as long as its h2o socket: sock->on_close frees it, whoever closed.
- *  (2) Until the hand-over sock->data is the front_conn; from then on it is the library's.
- *  (3) Each HTTP/1 request's head is judged (head.c) before the library sees it, but for one that was pipelined behind
- * another. (4) All connections of a front count in front->connections, from accept to on_close; past the limit they are
+ *  (2) Until the hand-over sock->data is the front_conn; from then on it is the library's, and sock->on_close.data
+ * ours. (3) All connections of a front count in front->connections, from accept to on_close; past the limit they are
  * closed at once. A loop's own thread. */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,13 +28,10 @@
 #include "inside.h"
 
 enum {
-    SNIFF_BYTES = 3,                /* "PRI" tells HTTP/2's preface from any HTTP/1 method (RFC 9113, 3.4) */
-    USER_TIMEOUT_MS = 60000,        /* unacknowledged bytes for so long: the peer is gone */
-    LINGER_BYTES = 4 * 1024 * 1024, /* thrown away at most */
-    REFUSAL_MAX = 4096
+    SNIFF_BYTES = 3,        /* "PRI" tells HTTP/2's preface from any HTTP/1 method (RFC 9113, 3.4) */
+    USER_TIMEOUT_MS = 60000 /* unacknowledged bytes for so long: the peer is gone */
 };
 #define FIRST_BYTES_PATIENCE (10 * CLOCK_SECOND)
-#define LINGER_PATIENCE (2 * CLOCK_SECOND)
 #define REST (CLOCK_SECOND / 10)
 
 static void conn_closed(void *data)
@@ -51,9 +44,12 @@ static void conn_closed(void *data)
     atomic_fetch_sub(&loop->front->connections, 1);
     metric_add(METRIC_CONNECTIONS, -1);
     buf_dispose(&conn->refusal);
+    free(conn->held);
     if (conn->guard_wanted)
         loop_unguard(loop, conn);
-    free(conn);
+    conn->closed = true;
+    if (!conn->inside)
+        free(conn);
 }
 
 static void on_hangup(struct loop_watch *watch, unsigned events)
@@ -64,74 +60,25 @@ static void on_hangup(struct loop_watch *watch, unsigned events)
 
 static void out_of_patience(struct loop_timer *timer)
 {
-    h2o_socket_close(TG_CONTAINER(struct front_conn, patience, timer)->sock);
+    http1_give_up(TG_CONTAINER(struct front_conn, patience, timer));
 }
-
-/* ---- to the library ---- */
 
 /* The one place between socket and library: a guard of HTTP/2 frames belongs here. */
 static void conn_hand_over(struct front_conn *conn)
 {
     struct timeval now;
 
+    if (!conn->http2) {
+        http1_begin(conn);
+        return;
+    }
     loop_timer_disarm(conn->site->loop, &conn->patience);
     h2o_socket_read_stop(conn->sock);
     (void)gettimeofday(&now, NULL);
-    if (conn->http2)
-        h2o_http2_accept(&conn->site->accept, conn->sock, now);
-    else
-        h2o_http1_accept(&conn->site->accept, conn->sock, now);
+    h2o_http2_accept(&conn->site->accept, conn->sock, now);
 }
 
-/* ---- a head that cannot be handed over ---- */
-
-static void on_lingering(h2o_socket_t *sock, const char *err)
-{
-    h2o_buffer_consume(&sock->input, sock->input->size);
-    if (err != NULL || sock->bytes_read > LINGER_BYTES)
-        h2o_socket_close(sock);
-}
-
-static void on_refused(h2o_socket_t *sock, const char *err)
-{
-    if (err != NULL) {
-        h2o_socket_close(sock);
-        return;
-    }
-    (void)shutdown(h2o_socket_get_fd(sock), SHUT_WR);
-    h2o_socket_read_start(sock, on_lingering);
-}
-
-static void refusal_err(const struct front_conn *conn, enum head_verdict verdict, struct err *err)
-{
-    if (verdict == HEAD_TOO_LARGE)
-        (void)err_set(err, ERR_TOO_LARGE, NULL, "The request is larger than the maximum of %lld bytes.",
-                      (long long)conn->site->place->listener.max_body);
-    else
-        (void)err_set(err, ERR_BAD_REQUEST, NULL, "The request could not be understood as HTTP.");
-}
-
-static void conn_refuse(struct front_conn *conn, enum head_verdict verdict)
-{
-    struct err err;
-    h2o_iovec_t bytes;
-
-    refusal_err(conn, verdict, &err);
-    buf_init(&conn->refusal, REFUSAL_MAX);
-    refuse_append(&conn->refusal, &err);
-    bytes = h2o_iovec_init(conn->refusal.p, conn->refusal.len);
-    h2o_socket_read_stop(conn->sock);
-    h2o_buffer_consume(&conn->sock->input, conn->sock->input->size);
-    loop_timer_arm(conn->site->loop, &conn->patience, LINGER_PATIENCE);
-    h2o_socket_write(conn->sock, &bytes, 1, on_refused);
-}
-
-/* ---- the first request ---- */
-
-static enum head_verdict judge(const struct front_conn *conn)
-{
-    return head_judge(conn->sock->input->bytes, conn->sock->input->size, conn->site->place->listener.max_body);
-}
+/* ---- clear text: which protocol ---- */
 
 static bool is_preface(const h2o_buffer_t *input)
 {
@@ -141,7 +88,6 @@ static bool is_preface(const h2o_buffer_t *input)
 static void on_first_bytes(h2o_socket_t *sock, const char *err)
 {
     struct front_conn *conn = sock->data;
-    enum head_verdict verdict;
 
     if (err != NULL) {
         h2o_socket_close(sock);
@@ -149,66 +95,16 @@ static void on_first_bytes(h2o_socket_t *sock, const char *err)
     }
     if (sock->input->size < SNIFF_BYTES)
         return;
-    if (conn->site->place->listener.http2 && sock->ssl == NULL && is_preface(sock->input)) {
-        conn->http2 = true;
+    conn->http2 = is_preface(sock->input);
+    conn_hand_over(conn);
+}
+
+static void conn_sniff(struct front_conn *conn)
+{
+    if (conn->site->place->listener.http2)
+        h2o_socket_read_start(conn->sock, on_first_bytes);
+    else
         conn_hand_over(conn);
-        return;
-    }
-    verdict = judge(conn);
-    if (verdict == HEAD_GOOD)
-        conn_hand_over(conn);
-    else if (verdict != HEAD_INCOMPLETE)
-        conn_refuse(conn, verdict);
-}
-
-static void await_first_bytes(struct front_conn *conn)
-{
-    loop_timer_arm(conn->site->loop, &conn->patience, FIRST_BYTES_PATIENCE);
-    h2o_socket_read_start(conn->sock, on_first_bytes);
-    if (conn->sock->input->size > 0)
-        on_first_bytes(conn->sock, NULL);
-}
-
-/* ---- later requests on the same HTTP/1 connection ---- */
-
-/* The library owns the socket now: on clear text the answer goes straight into the kernel, before the library closes.
- * Inside TLS the library's own plain answer has to do. */
-static void refuse_later(struct front_conn *conn, enum head_verdict verdict)
-{
-    struct err err;
-
-    if (conn->sock->ssl != NULL)
-        return;
-    refusal_err(conn, verdict, &err);
-    buf_init(&conn->refusal, REFUSAL_MAX);
-    refuse_append(&conn->refusal, &err);
-    (void)send(h2o_socket_get_fd(conn->sock), conn->refusal.p, conn->refusal.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-/* Stands in front of the library's own read callback, which is put back before it runs. */
-static void on_next_bytes(h2o_socket_t *sock, const char *err)
-{
-    struct front_conn *conn = sock->on_close.data;
-    enum head_verdict verdict = err != NULL ? HEAD_GOOD : judge(conn);
-
-    if (verdict == HEAD_INCOMPLETE)
-        return;
-    sock->_cb.read = conn->kept;
-    if (verdict != HEAD_GOOD) {
-        refuse_later(conn, verdict);
-        if (sock->ssl == NULL)
-            err = h2o_socket_error_closed;
-    }
-    sock->_cb.read(sock, err);
-}
-
-void conn_guard_next(struct front_conn *conn)
-{
-    conn->guard_wanted = false;
-    if (conn->sock->_cb.read == NULL || conn->sock->_cb.read == on_next_bytes)
-        return;
-    conn->kept = conn->sock->_cb.read;
-    conn->sock->_cb.read = on_next_bytes;
 }
 
 /* ---- accepting ---- */
@@ -225,10 +121,7 @@ static void on_handshake(h2o_socket_t *sock, const char *err)
     }
     protocol = h2o_socket_ssl_get_selected_protocol(sock);
     conn->http2 = conn->site->place->listener.http2 && protocol.len >= 2 && memcmp(protocol.base, "h2", 2) == 0;
-    if (conn->http2)
-        conn_hand_over(conn);
-    else
-        await_first_bytes(conn);
+    conn_hand_over(conn);
 }
 
 static void set_options(int fd)
@@ -258,20 +151,19 @@ static void conn_create(struct site *site, h2o_socket_t *sock)
     metric_add(METRIC_CONNECTIONS, 1);
     set_options(conn->hangup.fd);
     loop_watch_hangup(loop, &conn->hangup);
-    if (site->place->tls == NULL) {
-        await_first_bytes(conn);
-        return;
-    }
     loop_timer_arm(loop, &conn->patience, FIRST_BYTES_PATIENCE);
-    h2o_socket_ssl_handshake(sock, site->place->tls, NULL, on_handshake);
+    if (site->place->tls == NULL)
+        conn_sniff(conn);
+    else
+        h2o_socket_ssl_handshake(sock, site->place->tls, NULL, on_handshake);
 }
 
 static void on_accept(h2o_socket_t *listener, const char *err);
 
-/* Out of descriptors: the queue would keep the loop spinning. */
+/* Out of descriptors or memory: the queue would keep the loop spinning. */
 static void rest(struct site *site)
 {
-    LOG(LOG_ACCEPT_FAILED, LOG_F_STR("why", "out of file descriptors"));
+    LOG(LOG_ACCEPT_FAILED, LOG_F_STR("why", "out of file descriptors or memory"));
     for (size_t i = 0; i < site->n_sockets; i++)
         h2o_socket_read_stop(site->sockets[i]);
     loop_timer_arm(site->loop, &site->rest, REST);
@@ -296,7 +188,7 @@ static void on_accept(h2o_socket_t *listener, const char *err)
         h2o_socket_t *sock = h2o_evloop_socket_accept(listener);
 
         if (sock == NULL) {
-            if (errno == EMFILE || errno == ENFILE)
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
                 rest(site);
             return;
         }

@@ -103,7 +103,7 @@ static void call_dispose(void *p)
         tell_gone(call);
     call->state = CALL_DONE;
     if (!call->conn->http2)
-        loop_guard(call->site->loop, call->conn);
+        http1_done(call->conn);
     atomic_fetch_sub_explicit(&call->site->loop->front->calls, 1, memory_order_relaxed);
 }
 
@@ -221,6 +221,8 @@ int call_begin(h2o_handler_t *handler, h2o_req_t *req)
     if (conn->site->place->listener.is_public)
         metric_add(METRIC_REQUESTS, 1);
     call->path = decode_path(req);
+    if (!conn->http2)
+        http1_taken(conn, req);
     route(call);
     return 0;
 }
@@ -379,6 +381,12 @@ static void add_header(h2o_req_t *req, const char *name, struct slice value)
     h2o_add_header_by_str(&req->pool, &req->res.headers, name, strlen(name), 1, NULL, copy.base, copy.len);
 }
 
+/* The answer to HEAD ends with its head: a body would be taken for the next answer. */
+static bool is_head(const struct front_call *call)
+{
+    return slice_eq_str(front_call_method(call), "HEAD");
+}
+
 /* Status line and headers; the length is set apart. */
 static void set_head(struct front_call *call, int status, const struct front_header *headers, size_t n,
                      struct slice content_type)
@@ -400,7 +408,7 @@ void front_reply(struct front_call *call, int status, const struct front_header 
                  struct slice content_type, struct slice body)
 {
     h2o_req_t *req = call->req;
-    h2o_iovec_t bytes = h2o_strdup(&req->pool, body.p, body.len);
+    h2o_iovec_t bytes = h2o_strdup(&req->pool, body.p, is_head(call) ? 0 : body.len);
 
     TG_ASSERT(call->state == CALL_HELD);
     set_head(call, status, headers, n, content_type);
@@ -442,11 +450,13 @@ void front_start(struct front_call *call, int status, const struct front_header 
     set_head(call, status, headers, n, content_type);
     if (content_length >= 0)
         req->res.content_length = (size_t)content_length;
-    else if (status != 200)
-        req->http1_is_persistent = 0; /* the library chunks a 200 alone; the end of the connection ends all others */
+    else if (req->version < 0x101)
+        req->http1_is_persistent = 0; /* no chunks: the end of the connection is the end of the answer */
     call->state = CALL_STREAMING;
     call->inside++;
+    req->res.status = 200; /* the library chunks no other; it looks here, and writes the head only later */
     h2o_start_response(req, &call->generator);
+    req->res.status = status;
     call->inside--;
 }
 
@@ -456,8 +466,10 @@ void front_send(struct front_call *call, struct slice bytes, bool final)
     h2o_iovec_t v = h2o_iovec_init(bytes.p, bytes.len);
 
     TG_ASSERT(call->state == CALL_STREAMING);
+    if (is_head(call))
+        v.len = 0;
     if (final) {
-        v = h2o_strdup(&req->pool, bytes.p, bytes.len);
+        v = h2o_strdup(&req->pool, v.base, v.len);
         call->state = CALL_DONE;
         h2o_send(req, &v, 1, H2O_SEND_STATE_FINAL);
         return;

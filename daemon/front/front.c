@@ -29,7 +29,7 @@ static void configure(struct place *place)
 
     h2o_config_init(conf);
     conf->server_name = h2o_iovec_init(H2O_STRLIT("tallygate"));
-    conf->max_request_entity_size = (size_t)place->listener.max_body;
+    conf->max_request_entity_size = (size_t)(place->listener.max_body + BODY_SLACK);
     conf->http1.req_timeout = (uint64_t)(place->listener.request_timeout / 1000);
     conf->http1.upgrade_to_http2 = 0; /* accept.c decides, so that nothing slips into HTTP/2 behind a guard */
     conf->http2.idle_timeout = (uint64_t)(place->listener.request_timeout / 1000);

@@ -1,7 +1,8 @@
 /* head.c - judges HTTP/1 request heads where the library would answer by itself, or would not mind.
  *
  * Uses the library's own parser, so that both read the same; what it takes is looked at for two lengths of one body,
- * the seam through which requests are smuggled behind lax proxies (RFC 9112, 6.1 and 6.3). Pure functions. */
+ * the seam through which requests are smuggled behind lax proxies (RFC 9112, 6.1 and 6.3), and for what proxies read in
+ * two ways: folded lines, bare newlines, more than one Host. Pure functions. */
 #include "inside.h"
 
 enum { HEAD_BYTES = 65536, HEAD_FIELDS = 100 };
@@ -19,45 +20,73 @@ int phr_parse_request(const char *buf, size_t len, const char **method, size_t *
 
 static bool is_named(const struct phr_header *h, struct slice name)
 {
-    return h->name != NULL && slice_eq_nocase((struct slice){h->name, h->name_len}, name);
+    return slice_eq_nocase((struct slice){h->name, h->name_len}, name);
 }
 
-/* Good, bad, or larger than the listener takes. */
-static enum head_verdict judge_fields(const struct phr_header *headers, size_t n, int64_t max_body)
+/* What else stands in a head is the library's and the handlers' to judge. */
+struct tally {
+    int lengths, encodings, hosts;
+};
+
+static bool count_field(const struct phr_header *h, struct tally *tally, struct head *out)
 {
-    int lengths = 0, encodings = 0;
-    bool too_large = false;
+    struct slice value = {h->value, h->value_len};
+
+    if (h->name == NULL) /* a folded line (RFC 9112, 5.2) */
+        return false;
+    if (is_named(h, SLICE("content-length"))) {
+        tally->lengths++;
+        return slice_to_u64(slice_trim(value), &out->body);
+    }
+    if (is_named(h, SLICE("transfer-encoding"))) {
+        tally->encodings++;
+        out->chunked = true;
+        return slice_eq_nocase(slice_trim(value), SLICE("chunked"));
+    }
+    if (is_named(h, SLICE("host")))
+        tally->hosts++;
+    return true;
+}
+
+/* A line that ends without a carriage return ends for some proxies, and for others it does not. */
+static bool has_bare_newline(const char *bytes, size_t len)
+{
+    const char *end = bytes + len, *at = bytes;
+
+    while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        if (at == bytes || at[-1] != '\r')
+            return true;
+        at++;
+    }
+    return false;
+}
+
+static bool judge_fields(const struct phr_header *headers, size_t n, int minor, struct head *out)
+{
+    struct tally tally = {0, 0, 0};
 
     for (size_t i = 0; i < n; i++) {
-        unsigned long long length;
-
-        if (is_named(&headers[i], SLICE("transfer-encoding"))) {
-            encodings++;
-            if (!slice_eq_nocase((struct slice){headers[i].value, headers[i].value_len}, SLICE("chunked")))
-                return HEAD_BAD;
-        }
-        if (!is_named(&headers[i], SLICE("content-length")))
-            continue;
-        lengths++;
-        if (!slice_to_u64((struct slice){headers[i].value, headers[i].value_len}, &length))
-            return HEAD_BAD;
-        too_large |= length > (unsigned long long)max_body;
+        if (!count_field(&headers[i], &tally, out))
+            return false;
     }
-    if (lengths + encodings > 1)
-        return HEAD_BAD;
-    return too_large ? HEAD_TOO_LARGE : HEAD_GOOD;
+    if (minor == 0)
+        return tally.lengths <= 1 && tally.encodings == 0 && tally.hosts <= 1;
+    return tally.lengths + tally.encodings <= 1 && tally.hosts == 1;
 }
 
-enum head_verdict head_judge(const char *bytes, size_t len, int64_t max_body)
+enum head_verdict head_judge(const char *bytes, size_t len, size_t seen, struct head *out)
 {
     struct phr_header headers[HEAD_FIELDS];
-    size_t n = HEAD_FIELDS, method_len, path_len;
-    const char *method, *path;
-    int minor;
-    int used = phr_parse_request(bytes, len < HEAD_BYTES ? len : HEAD_BYTES, &method, &method_len, &path, &path_len,
-                                 &minor, headers, &n, 0);
+    size_t n = HEAD_FIELDS;
+    int minor, used;
 
+    *out = (struct head){.len = 0};
+    used = phr_parse_request(bytes, len < HEAD_BYTES ? len : HEAD_BYTES, &out->method.p, &out->method.len,
+                             &out->target.p, &out->target.len, &minor, headers, &n, seen);
     if (used == -2)
         return len < HEAD_BYTES ? HEAD_INCOMPLETE : HEAD_BAD;
-    return used > 0 ? judge_fields(headers, n, max_body) : HEAD_BAD;
+    if (used <= 0 || minor > 1 || has_bare_newline(bytes, (size_t)used) || !judge_fields(headers, n, minor, out))
+        return HEAD_BAD;
+    out->len = (size_t)used;
+    return HEAD_GOOD;
 }

@@ -16,6 +16,9 @@
 
 enum { FRONT_ADDRESSES = 32, ACCEPT_BATCH = 16 };
 
+/* The library's limit of a body stands so far behind ours: its own refusals close without a lingering. */
+#define BODY_SLACK (INT64_C(64) * 1024 * 1024)
+
 /* A listener as all loops share it. */
 struct place {
     struct front_listener listener; /* routes and ctx are borrowed; texts are not kept */
@@ -82,12 +85,23 @@ struct front_conn {
     struct site *site;
     h2o_socket_t *sock;
     struct loop_watch hangup;   /* edge-triggered: the peer shut its side */
-    struct loop_timer patience; /* for the handshake, the first bytes, a lingering close */
+    struct loop_timer patience; /* for the handshake, the first head, a lingering close */
     struct buf refusal;
-    h2o_socket_cb kept; /* the library's read callback while the guard stands before it */
-    bool guard_wanted;  /* in loop->guards */
     bool leaving;
     bool http2;
+    /* HTTP/1, see http1.c */
+    h2o_socket_cb kept; /* the library's read callback */
+    char *held;         /* bytes behind the request under way, not yet judged */
+    size_t n_held;
+    size_t seen;      /* bytes of an incomplete head that were looked at */
+    size_t head;      /* bytes of the head under way */
+    size_t next;      /* offset in sock->input at which the request under way ends */
+    int64_t max_body; /* of the request under way */
+    bool chunked;
+    bool busy;         /* a handler has the request */
+    bool inside;       /* the library's callback runs: on_close leaves the memory alone */
+    bool closed;       /* and it came meanwhile */
+    bool guard_wanted; /* in loop->guards */
 };
 
 /* ---- loop.c ---- */
@@ -95,7 +109,7 @@ struct front_conn {
 void loop_open(struct loop *loop, struct front *front, int index);
 void loop_turn(struct loop *loop);                             /* one turn: waits for something, works it off */
 void loop_wake(struct loop *loop);                             /* any thread */
-void loop_guard(struct loop *loop, struct front_conn *conn);   /* conn_guard_next at the turn's end */
+void loop_guard(struct loop *loop, struct front_conn *conn);   /* http1_next before the loop next looks at sockets */
 void loop_unguard(struct loop *loop, struct front_conn *conn); /* not any more */
 
 /* Tells once when the peer shuts its side of watch->fd. loop_watch_remove undoes it. */
@@ -112,15 +126,30 @@ TG_MUSTCHECK enum err_code tls_open(const struct front_listener *listener, SSL_C
 /* ---- accept.c ---- */
 
 void accept_start(struct site *site);
-void accept_stop(struct site *site);           /* no more connections on this loop */
-void conn_guard_next(struct front_conn *conn); /* HTTP/1: the next head is judged, too; between two requests */
+void accept_stop(struct site *site); /* no more connections on this loop */
 
-/* ---- head.c: HTTP/1 request heads before and after the library ---- */
+/* ---- http1.c: every HTTP/1 head is judged before the library sees it ---- */
+
+void http1_begin(struct front_conn *conn);                       /* hands the socket to the library */
+void http1_next(struct front_conn *conn);                        /* stands before it again, between two requests */
+void http1_taken(struct front_conn *conn, const h2o_req_t *req); /* a handler gets the request */
+void http1_done(struct front_conn *conn);                        /* the library disposes it */
+void http1_give_up(struct front_conn *conn);                     /* closes, whoever has the socket */
+
+/* ---- head.c: HTTP/1 request heads ---- */
 
 enum head_verdict { HEAD_INCOMPLETE = 0, HEAD_GOOD, HEAD_BAD, HEAD_TOO_LARGE };
 
-/* What can be said of a head before the library reads it; <max_body>: the listener's. */
-enum head_verdict head_judge(const char *bytes, size_t len, int64_t max_body);
+struct head {
+    size_t len; /* bytes, the empty line included */
+    struct slice method, target;
+    unsigned long long body; /* Content-Length; 0: none */
+    bool chunked;
+};
+
+/* What can be said of a head before the library reads it; never HEAD_TOO_LARGE. <seen>: bytes that an earlier call
+ * found incomplete. <out> is filled when it is good. */
+enum head_verdict head_judge(const char *bytes, size_t len, size_t seen, struct head *out);
 
 /* ---- call.c ---- */
 

@@ -221,8 +221,7 @@ void loop_wake(struct loop *loop)
     (void)eventfd_write(loop->wake, 1);
 }
 
-/* Whether there was any. */
-static bool deliver_mail(struct loop *loop)
+static void deliver_mail(struct loop *loop)
 {
     struct mail *mail;
 
@@ -231,15 +230,12 @@ static bool deliver_mail(struct loop *loop)
     loop->first = NULL;
     loop->last = &loop->first;
     (void)pthread_mutex_unlock(&loop->lock);
-    if (mail == NULL)
-        return false;
     while (mail != NULL) {
         struct mail *next = mail->next;
 
         mail->deliver(mail);
         mail = next;
     }
-    return true;
 }
 
 /* A wake-up carries nothing: mail is delivered at every turn (loop_turn). */
@@ -278,7 +274,7 @@ static void run_guards(struct loop *loop)
 {
     for (size_t i = 0; i < loop->n_guards; i++) {
         if (loop->guards[i] != NULL)
-            conn_guard_next(loop->guards[i]);
+            http1_next(loop->guards[i]);
     }
     loop->n_guards = 0;
 }
@@ -311,17 +307,25 @@ void loop_open(struct loop *loop, struct front *front, int index)
 /* A write that was complete at once waits for its callback. The library takes for granted that such callbacks have run
  * before it looks at the sockets' states again (else it polls for a write that is over, and stops at an assertion when
  * the socket becomes writable), and sees to that after its own time-outs; so what mail and timers wrote is finished
- * here. */
+ * here. That ends requests; their connections are guarded again before any of them is read, and a guard that finds the
+ * next request held back may start it, which writes. */
+static void settle(struct loop *loop)
+{
+    for (;;) {
+        h2o_timeout__do_post_callback(loop->evloop);
+        if (loop->n_guards == 0)
+            return;
+        run_guards(loop);
+    }
+}
+
 void loop_turn(struct loop *loop)
 {
-    bool worked = deliver_mail(loop);
-
+    deliver_mail(loop);
     for (int round = 0; round < TIMER_ROUNDS && run_timers(loop); round++)
-        worked = true;
-    if (worked)
-        h2o_timeout__do_post_callback(loop->evloop);
+        continue;
+    settle(loop);
     (void)h2o_evloop_run(loop->evloop, sleep_ms(loop)); /* -1 is EINTR, no error */
-    run_guards(loop);
     atomic_store_explicit(&loop->turned, clock_mono(), memory_order_relaxed);
 }
 

@@ -1,7 +1,7 @@
 /* refuse.c - the error object on the two paths where the library has answers of its own.
  *
  * A body past the limit without a length is found by the library while it reads: it binds the request to the fallback
- * path and sends plain text, which a filter there replaces. What cannot be parsed never becomes a request; accept.c
+ * path and sends plain text, which a filter there replaces. What cannot be parsed never becomes a request; http1.c
  * answers with the bytes made here. */
 #include "daemon/base/id.h"
 #include "inside.h"
@@ -32,8 +32,9 @@ static void setup_refusal(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **
 
     (void)filter;
     if (req->res.status == 413)
-        (void)err_set(&err, ERR_TOO_LARGE, NULL, "The request is larger than the maximum of %lld bytes.",
-                      (long long)req->conn->ctx->globalconf->max_request_entity_size);
+        (void)err_set(
+            &err, ERR_TOO_LARGE, NULL, "The request is larger than the maximum of %lld bytes.",
+            (long long)H2O_STRUCT_FROM_MEMBER(struct site, context, req->conn->ctx)->place->listener.max_body);
     else
         (void)err_set(&err, ERR_BAD_REQUEST, NULL, "The request could not be understood as HTTP.");
     buf_init(&text, LIMIT_ERROR_MESSAGE * 8);

@@ -30,6 +30,8 @@ void route_find(const struct front_route *routes, struct slice method, struct sl
 {
     struct slice param;
 
+    if (slice_eq_str(method, "HEAD")) /* whatever can be got has a head (RFC 9110, 9.1) */
+        method = SLICE("GET");
     *out = (struct route_match){.route = NULL};
     for (; routes->method != NULL; routes++) {
         if (!matches(routes->pattern, path, &param))
