@@ -153,6 +153,8 @@ static void drain_loop(struct mail *mail)
     struct loop *loop = TG_CONTAINER(struct loop, drain_mail, mail);
 
     for (size_t i = 0; i < loop->front->n_places; i++) {
+        if (!loop->front->places[i].listener.is_public)
+            continue;
         accept_stop(&loop->sites[i]);
         h2o_context_request_shutdown(&loop->sites[i].context);
     }

@@ -29,7 +29,7 @@ struct front_listener {
     bool http2;
     int64_t max_body;
     int64_t request_timeout;          /* microseconds */
-    bool is_public;                   /* counted in the request metrics */
+    bool is_public;                   /* counted in the request metrics, and drained */
     const struct front_route *routes; /* ends with a NULL method */
     void *ctx;                        /* handed to every handler */
 };
@@ -54,7 +54,8 @@ void front_addresses(const struct front *f, size_t listener, struct buf *out);
 
 TG_MUSTCHECK enum err_code front_start_loops(struct front *f, struct err *err); /* one thread each */
 
-/* No more accepting, keep-alive connections close after their answer, GOAWAY on HTTP/2. Any thread. */
+/* Public listeners accept no more, keep-alive connections close after their answer, GOAWAY on HTTP/2. The others go on,
+ * so that a supervisor can watch. Any thread. */
 void front_drain(struct front *f);
 int64_t front_calls(const struct front *f);              /* calls not yet answered; any thread */
 bool front_draining(const struct front *f);              /* any thread */

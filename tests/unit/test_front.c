@@ -392,6 +392,7 @@ static int open_front(void **state)
                                             .http2 = true,
                                             .max_body = BODY_MAX,
                                             .request_timeout = 30 * CLOCK_SECOND,
+                                            .is_public = true,
                                             .routes = routes};
     const struct front_options options = {
         .threads = 1, .max_connections = 100, .listeners = &listener, .n_listeners = 1};
