@@ -137,16 +137,17 @@ make_things() {
 }
 
 make_image() {
-    local tenant key picture charge
+    local tenant key record picture charge
     tenant=$(jq -r .tenant "$dir/state.json")
     key=$(jq -r .key "$dir/state.json")
-    picture=$dir/otter-$(date +%Y%m%d-%H%M%S).png
     say "asking gpt-image-1 for a picture"
     curl -sS -o "$dir/reply.json" "http://127.0.0.1:$port/v1/images/generations" -H "Authorization: Bearer $key" \
         -H 'Content-Type: application/json' -d '{"model": "gpt-image-1", "prompt": "a sea otter", "size": "1024x1024", "quality": "low"}'
     jq -e 'has("error") | not' "$dir/reply.json" >/dev/null || die "the call failed: $(jq -r .error.message "$dir/reply.json")"
+    record=$(admin GET "/usage/records?limit=1" -)
+    picture=$dir/otter-$(jq -r '.data[0].request_id' <<<"$record").png
+    charge=$(jq -r '.data[0].wholesale' <<<"$record")
     jq -r '.data[0].b64_json' "$dir/reply.json" | base64 -d >"$picture"
-    charge=$(admin GET "/usage/records?limit=1" - | jq -r '.data[0].wholesale')
     printf '\n  picture   %s\n  usage     %s\n  charge    %s USD\n  balance   %s USD\n\n' "$bold$picture$plain" \
         "$(jq -c '.usage | {input_tokens, output_tokens}' "$dir/reply.json")" "$bold$charge$plain" \
         "$(admin GET "/tenants/$tenant/balance" - | jq -r .available)"
