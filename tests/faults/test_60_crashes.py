@@ -205,10 +205,21 @@ def unmount(folder):
     subprocess.run(["umount", "-l", str(folder)], capture_output=True)
 
 
+def fill(folder):
+    """A ballast that leaves no room; there was some for it, as the folder is larger than the store's log grows in a test."""
+    with open(folder / "ballast", "wb") as ballast:
+        try:
+            while True:
+                ballast.write(b"\0" * 65536)
+                ballast.flush()
+        except OSError:
+            pass
+
+
 def test_full_disk(own_gateway, sandbox, tmp_path):
     """503 and an exit with a reason, never a charge without a record; with room again it goes on where it was."""
     folder = tmp_path / "small"
-    if not mounted(folder, "size=8m"):
+    if not mounted(folder, "size=48m"):
         pytest.skip("needs root and the right to mount a tmpfs")
     try:
         gateway = own_gateway({"store": {"url": f"sqlite:{folder}/tallygate.db"}}).start()
@@ -216,13 +227,7 @@ def test_full_disk(own_gateway, sandbox, tmp_path):
         account = Account(gateway, credit="1000")
         assert account.post({**BODY, "prompt": "x"}).status_code == 200
         served, statuses = [], set()
-        with open(folder / "ballast", "wb") as ballast:
-            try:
-                while True:
-                    ballast.write(b"\0" * 65536)
-                    ballast.flush()
-            except OSError:
-                pass
+        fill(folder)
         end = time.monotonic() + 60 * PATIENCE
         while gateway.running and time.monotonic() < end:
             try:
@@ -251,7 +256,7 @@ def test_full_disk(own_gateway, sandbox, tmp_path):
 def test_full_disk_with_calls_in_flight(own_gateway, sandbox, tmp_path):
     """Captures that cannot be written are not acknowledged: their holds are resolved by the next start."""
     folder = tmp_path / "small"
-    if not mounted(folder, "size=8m"):
+    if not mounted(folder, "size=48m"):
         pytest.skip("needs root and the right to mount a tmpfs")
     try:
         gateway = own_gateway({"store": {"url": f"sqlite:{folder}/tallygate.db"}}).start()
@@ -259,13 +264,7 @@ def test_full_disk_with_calls_in_flight(own_gateway, sandbox, tmp_path):
         account = Account(gateway, credit="1000")
         crowd = Crowd([account], 24, {**BODY, "prompt": "x [[latency=50ms]]"})
         time.sleep(0.5)
-        with open(folder / "ballast", "wb") as ballast:
-            try:
-                while True:
-                    ballast.write(b"\0" * 65536)
-                    ballast.flush()
-            except OSError:
-                pass
+        fill(folder)
         crowd.threads[0].join(60 * PATIENCE)
         code = gateway.wait_exit(60)
         crowd.join()
