@@ -32,15 +32,10 @@ static int open_unix(const char *path)
 /* "host:port", "[v6]:port" into its two halves. */
 static bool split_address(const char *text, char host[HOST], char port[HOST])
 {
-    const char *colon = strrchr(text, ':');
-    struct slice name;
+    struct slice name, number;
 
-    if (colon == NULL)
-        return false;
-    name = (struct slice){text, (size_t)(colon - text)};
-    if (name.len >= 2 && name.p[0] == '[' && name.p[name.len - 1] == ']')
-        name = (struct slice){name.p + 1, name.len - 2};
-    return slice_copy(name, host, HOST) && slice_copy(slice_from(colon + 1), port, HOST);
+    return slice_split_address(slice_from(text), &name, &number) && slice_copy(name, host, HOST) &&
+           slice_copy(number, port, HOST);
 }
 
 static int open_tcp(const char *text)

@@ -139,8 +139,7 @@ static enum err_code make_there(const struct conf *conf, struct making *m, struc
 
 static enum err_code make(const struct conf *conf, struct making *m, struct err *err)
 {
-    struct store_options options = {
-        .url = conf->store_url, .migrate = conf->store_auto_migrate, .in_doubt = conf->relay_in_doubt};
+    struct store_options options = {.url = conf->store_url, .migrate = conf->store_auto_migrate};
     char fallback[PATH_MAX];
     struct store *store = NULL;
     enum err_code code;

@@ -102,8 +102,7 @@ static void raise_descriptor_limit(void)
 static enum err_code open_store(struct daemon *d, struct err *err)
 {
     const struct conf *c = d->conf;
-    struct store_options options = {
-        .url = c->store_url, .migrate = c->store_auto_migrate, .in_doubt = c->relay_in_doubt};
+    struct store_options options = {.url = c->store_url, .migrate = c->store_auto_migrate};
     char fallback[PATH_MAX];
     enum err_code code;
 

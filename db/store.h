@@ -28,10 +28,9 @@ struct store;
 /* ---- opening ---- */
 
 struct store_options {
-    const char *url;             /* "sqlite:PATH" */
-    struct secrets *secrets;     /* to unseal channel credentials and stored replies */
-    bool migrate;                /* bring the schema up to date; else an old schema is refused */
-    enum conf_in_doubt in_doubt; /* not needed by the store itself: every hold carries its own rule */
+    const char *url;         /* "sqlite:PATH" */
+    struct secrets *secrets; /* to unseal channel credentials and stored replies */
+    bool migrate;            /* bring the schema up to date; else an old schema is refused */
 };
 
 /* Opens, migrates, loads balances and records, resolves dead holds, loads the default price book at the first start.

@@ -84,3 +84,33 @@ bool slice_cut(struct slice s, char sep, struct slice *head, struct slice *rest)
     *rest = (struct slice){at + 1, s.len - head->len - 1};
     return true;
 }
+
+bool slice_split_address(struct slice address, struct slice *host, struct slice *port)
+{
+    size_t colon = address.len;
+
+    while (colon > 0 && address.p[colon - 1] != ':')
+        colon--;
+    if (colon == 0)
+        return false;
+    *port = (struct slice){address.p + colon, address.len - colon};
+    *host = (struct slice){address.p, colon - 1};
+    if (host->len >= 2 && host->p[0] == '[' && host->p[host->len - 1] == ']')
+        *host = (struct slice){host->p + 1, host->len - 2};
+    return true;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int slice_hex_byte(char high, char low)
+{
+    int h = hex_digit(high), l = hex_digit(low);
+
+    return h < 0 || l < 0 ? -1 : h << 4 | l;
+}

@@ -47,4 +47,11 @@ bool slice_to_u64(struct slice s, unsigned long long *out);
  * Returns whether the separator was there. */
 bool slice_cut(struct slice s, char sep, struct slice *head, struct slice *rest);
 
+/* "host:port" or "[v6]:port" into its two halves, brackets taken off; either half may be empty. False without a colon.
+ */
+bool slice_split_address(struct slice address, struct slice *host, struct slice *port);
+
+/* The byte that two hex digits of either case stand for; -1 when one is none. */
+int slice_hex_byte(char high, char low);
+
 #endif

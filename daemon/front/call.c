@@ -109,19 +109,6 @@ static void call_dispose(void *p)
 
 /* ---- from the library ---- */
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static int hex_byte(char high, char low)
-{
-    return hex(high) < 0 || hex(low) < 0 ? -1 : hex(high) << 4 | hex(low);
-}
-
 /* The path as it was sent, escapes decoded but for the slash's own. Not normalized: "//", "." and ".." stay. So no two
  * spellings of a path's segments match one route. */
 static struct slice decode_path(h2o_req_t *req)
@@ -135,7 +122,7 @@ static struct slice decode_path(h2o_req_t *req)
         return (struct slice){raw, len};
     out = h2o_mem_alloc_pool(&req->pool, len);
     for (size_t i = 0; i < len; i++) {
-        int byte = raw[i] == '%' && i + 2 < len ? hex_byte(raw[i + 1], raw[i + 2]) : -1;
+        int byte = raw[i] == '%' && i + 2 < len ? slice_hex_byte(raw[i + 1], raw[i + 2]) : -1;
 
         if (byte < 0 || byte == '/') {
             out[n++] = raw[i];

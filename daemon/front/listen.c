@@ -75,18 +75,10 @@ static enum err_code open_unix(struct place *place, const char *address, struct 
 /* "host:port" or "[v6]:port" */
 static bool split_host(struct slice address, char host[NI_MAXHOST], char port[NI_MAXSERV])
 {
-    size_t colon = address.len;
-    struct slice name;
+    struct slice name, number;
 
-    while (colon > 0 && address.p[colon - 1] != ':')
-        colon--;
-    if (colon == 0)
-        return false;
-    name = (struct slice){address.p, colon - 1};
-    if (name.len >= 2 && name.p[0] == '[' && name.p[name.len - 1] == ']')
-        name = (struct slice){name.p + 1, name.len - 2};
-    return slice_copy(name, host, NI_MAXHOST) &&
-           slice_copy((struct slice){address.p + colon, address.len - colon}, port, NI_MAXSERV);
+    return slice_split_address(address, &name, &number) && slice_copy(name, host, NI_MAXHOST) &&
+           slice_copy(number, port, NI_MAXSERV);
 }
 
 static enum err_code open_host(struct place *place, const char *address, struct err *err)

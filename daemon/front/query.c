@@ -1,14 +1,6 @@
 /* query.c - query parameters, decoded as HTML forms are. Pure functions. */
 #include "call.h"
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* False when an escape is damaged, a NUL comes out, or it does not fit. */
 static bool decode(struct slice s, char *out, size_t cap)
 {
@@ -18,9 +10,11 @@ static bool decode(struct slice s, char *out, size_t cap)
         char c = s.p[i] == '+' ? ' ' : s.p[i];
 
         if (c == '%') {
-            if (i + 2 >= s.len || hex(s.p[i + 1]) < 0 || hex(s.p[i + 2]) < 0)
+            int byte = i + 2 < s.len ? slice_hex_byte(s.p[i + 1], s.p[i + 2]) : -1;
+
+            if (byte < 0)
                 return false;
-            c = (char)(hex(s.p[i + 1]) << 4 | hex(s.p[i + 2]));
+            c = (char)byte;
             i += 2;
         }
         if (c == '\0' || n + 1 >= cap)

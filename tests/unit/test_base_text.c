@@ -54,6 +54,32 @@ static void slices_cut(void **state)
     assert_false(slice_cut(SLICE_NONE, ':', &head, &rest));
 }
 
+static void slices_split_addresses(void **state)
+{
+    struct slice host, port;
+
+    (void)state;
+    assert_true(slice_split_address(SLICE("127.0.0.1:80"), &host, &port));
+    assert_true(slice_eq_str(host, "127.0.0.1") && slice_eq_str(port, "80"));
+    assert_true(slice_split_address(SLICE("[::1]:443"), &host, &port));
+    assert_true(slice_eq_str(host, "::1") && slice_eq_str(port, "443"));
+    assert_true(slice_split_address(SLICE(":"), &host, &port));
+    assert_true(host.len == 0 && port.len == 0);
+    assert_false(slice_split_address(SLICE("localhost"), &host, &port));
+    assert_false(slice_split_address(SLICE(""), &host, &port));
+}
+
+static void slices_hex_bytes(void **state)
+{
+    (void)state;
+    assert_int_equal(slice_hex_byte('0', '0'), 0);
+    assert_int_equal(slice_hex_byte('f', 'F'), 255);
+    assert_int_equal(slice_hex_byte('2', 'f'), '/');
+    assert_int_equal(slice_hex_byte('g', '0'), -1);
+    assert_int_equal(slice_hex_byte('0', '@'), -1);
+    assert_int_equal(slice_hex_byte('\0', '1'), -1);
+}
+
 static void slices_to_numbers(void **state)
 {
     static const char *const bad[] = {"",
@@ -311,6 +337,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_compare_and_trim),
         cmocka_unit_test(slices_cut),
+        cmocka_unit_test(slices_split_addresses),
+        cmocka_unit_test(slices_hex_bytes),
         cmocka_unit_test(slices_to_numbers),
         cmocka_unit_test(utf8_refuses_what_rfc_3629_refuses),
         cmocka_unit_test(utf8_knows_every_code_point),

@@ -1014,7 +1014,7 @@ static void store_failed(void *ctx, const char *why)
 
 static int set_up(void **state)
 {
-    struct store_options options = {.url = house.url, .migrate = true, .in_doubt = IN_DOUBT_RELEASE};
+    struct store_options options = {.url = house.url, .migrate = true};
     struct conf conf = {
         .relay_timeout = 10 * CLOCK_SECOND, .relay_connect_timeout = 5 * CLOCK_SECOND, .relay_private_addresses = true};
     char path[128];
