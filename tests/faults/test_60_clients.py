@@ -20,17 +20,6 @@ PRICE = Decimal("0.01098")
 REPLY = images(usage=usage(20, 0, 272))
 
 
-@pytest.fixture(scope="module")
-def world(bare_gateway, upstream):
-    bare_gateway.channel(upstream, models=["dall-e-2", "gpt-image-1"])
-    return bare_gateway
-
-
-@pytest.fixture
-def account(world):
-    return Account(world)
-
-
 def call_bytes(account, body=BODY):
     return request("POST", "/v1/images/generations", {"Authorization": f"Bearer {account.secret}", "Content-Type": "application/json"}, body)
 

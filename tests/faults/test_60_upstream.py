@@ -24,17 +24,6 @@ def settings():
     return {"relay": {"timeout": "3s", "connect_timeout": "1s"}}
 
 
-@pytest.fixture(scope="module")
-def world(bare_gateway, upstream):
-    bare_gateway.channel(upstream, models=["dall-e-2", "gpt-image-1"])
-    return bare_gateway
-
-
-@pytest.fixture
-def account(world):
-    return Account(world)
-
-
 def spent(account):
     return account.credited - account.settled()["posted"]
 
