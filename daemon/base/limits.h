@@ -20,7 +20,15 @@ enum {
     LIMIT_CHANNEL_MODELS = 64,       /* models in one channel */
     LIMIT_REPLY_BUFFER = 256 * 1024, /* bytes of a reply that wait for its end before the first leave */
     LIMIT_UPSTREAM_HEAD = 64 * 1024, /* bytes of an upstream's reply head */
-    LIMIT_UPSTREAM_ERROR_BODY = 64 * 1024 /* bytes of an upstream's error body that are relayed */
+    LIMIT_UPSTREAM_ERROR_BODY = 64 * 1024, /* bytes of an upstream's error body that are relayed */
+    LIMIT_SPOOL_MEMORY = 256 * 1024, /* bytes of a request's body that stay in memory; a longer one goes to a file */
+    LIMIT_CONTENT_TYPE = 256,        /* bytes of a request's Content-Type, with the NUL */
+    LIMIT_INPUT_IMAGES = 16,         /* images of an edit */
+    LIMIT_PARTS = 64,                /* parts of a form, nested ones included */
+    LIMIT_PART_HEAD = 8 * 1024,      /* bytes of one part's header */
+    LIMIT_PART_NAME = 64,            /* bytes of a part's name, with the NUL */
+    LIMIT_FORM_FIELD = 512 * 1024,   /* bytes of a form's scalar fields together: a prompt and some more */
+    LIMIT_FILE_NAME = 4096           /* bytes of a part's file name */
 };
 
 #endif
