@@ -8,7 +8,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/money.h"
 
-enum { AUDIT_TEXT = 128 * 1024 };              /* bytes of a record's description */
+enum { AUDIT_TEXT = 128 * 1024 };             /* bytes of a record's description */
 #define REPLY_LIFE (24 * 3600 * CLOCK_SECOND) /* how long a reply is kept */
 
 /* NOT_FOUND: to be applied. OK: the stored reply is in the actor. */

@@ -36,13 +36,13 @@ enum err_code batch_apply(struct store *s, struct store_op *op, struct record **
     *before = NULL;
     switch (op->kind) {
     case STORE_HOLD:
-        return ledger_hold(s->ledger, (struct store_hold *)op);
+        return repeat_hold(s, (struct store_hold *)op);
     case STORE_CAPTURE:
-        return ledger_capture(s->ledger, (struct store_capture *)op);
+        return repeat_ended(s, op, ledger_capture(s->ledger, (struct store_capture *)op));
     case STORE_VOID:
-        return ledger_void(s->ledger, (struct store_void *)op);
+        return repeat_ended(s, op, ledger_void(s->ledger, (struct store_void *)op));
     case STORE_DOUBT:
-        return apply_doubt(s, (struct store_doubt *)op);
+        return repeat_ended(s, op, apply_doubt(s, (struct store_doubt *)op));
     case STORE_CREDIT:
         return ledger_credit(s->ledger, (struct store_credit *)op);
     case STORE_PUT:

@@ -18,6 +18,17 @@ struct stored_reply {
     int64_t created_at;
 };
 
+/* A customer's Idempotency-Key and what it was used for. */
+struct call_key {
+    int64_t row;
+    uint8_t fingerprint[SECRET_DIGEST];
+    struct id request; /* the hold's id */
+    int64_t usage;     /* seq of the record that ended the hold; 0: it is open or in doubt */
+    int64_t at;        /* when it ended, until then when it began; whole milliseconds */
+};
+
+enum { CALL_KEYS_DROPPED = 4 }; /* keys forgotten at once */
+
 struct audit_entry {
     int64_t at;
     const struct store_actor *actor;
@@ -56,6 +67,15 @@ struct engine_class {
     /* Also forgets a few replies older than <oldest>. */
     enum err_code (*put_reply)(struct engine *e, const struct store_actor *actor, int64_t now, int64_t oldest,
                                struct err *err);
+    /* What the hold's key was used for before. NOT_FOUND: for nothing, or for a call that ended before <oldest>. Sees
+     * what this transaction has written. */
+    enum err_code (*find_key)(struct engine *e, const struct store_hold *op, int64_t oldest, struct call_key *out,
+                              struct err *err);
+    /* Keeps the key of an open hold, over an old one; *row is for ledger_set_key. */
+    enum err_code (*put_key)(struct engine *e, const struct store_hold *op, int64_t now, int64_t *row, struct err *err);
+    enum err_code (*end_key)(struct engine *e, const struct ended_key *key, int64_t now, struct err *err);
+    /* Forgets up to CALL_KEYS_DROPPED keys of calls that ended before <oldest>; *more: there may be others. */
+    enum err_code (*drop_keys)(struct engine *e, int64_t oldest, bool *more, struct err *err);
     enum err_code (*put_audit)(struct engine *e, const struct audit_entry *entry, struct err *err);
     /* Named values of the store itself. *len 0 when absent. */
     enum err_code (*get_meta)(struct engine *e, const char *name, uint8_t value[META_BYTES], size_t *len,

@@ -89,6 +89,17 @@ static const struct check {
      "SELECT 'hold ' || hex(id) FROM holds GROUP BY id HAVING count(*) > 1"},
     {"a hold that is open has no usage record", "SELECT count(*) FROM holds",
      "SELECT 'hold ' || hex(h.id) FROM holds h JOIN usage u ON u.request = h.id"},
+    {"idempotency keys have their hold or their record", "SELECT count(*) FROM call_keys",
+     "SELECT 'key ' || k.row FROM call_keys k LEFT JOIN holds h ON h.call_key = k.row"
+     " LEFT JOIN usage u ON u.seq = k.usage WHERE CASE WHEN k.usage IS NULL"
+     "  THEN h.id IS NOT k.request OR h.key IS NOT k.api_key"
+     "  ELSE h.slot IS NOT NULL OR u.request IS NOT k.request OR u.key IS NOT k.api_key"
+     "   OR u.created_ms IS NOT k.at_ms END"
+     " UNION ALL SELECT 'hold ' || hex(id) FROM holds WHERE call_key <> 0"
+     "  AND NOT EXISTS (SELECT 1 FROM call_keys WHERE row = call_key)"},
+    {"an idempotency key stands for one request", "SELECT count(*) FROM call_keys",
+     "SELECT 'key ' || min(row) FROM call_keys GROUP BY request HAVING count(*) > 1"
+     " UNION ALL SELECT 'key ' || min(row) FROM call_keys NOT INDEXED GROUP BY api_key, text HAVING count(*) > 1"},
     {"a hold resolves once", "SELECT count(*) FROM usage",
      "SELECT 'request ' || hex(request) FROM usage GROUP BY request HAVING count(*) > 1"},
     {"roll-ups equal the usage records", "SELECT count(*) FROM rollups",
@@ -435,6 +446,7 @@ int store_fsck(const char *url, store_fsck_fn *line, void *ctx, struct err *err)
 {
     struct fsck f = {.line = line, .ctx = ctx};
     const char *path;
+    int applied;
     enum err_code code = ERR_OK;
 
     if (!sqlite_url_path(url, &path)) {
@@ -448,6 +460,8 @@ int store_fsck(const char *url, store_fsck_fn *line, void *ctx, struct err *err)
         code = check_file(&f, err);
     if (code == ERR_OK && f.violated > 0)
         goto out; /* nothing read from a damaged file means anything */
+    if (code == ERR_OK)
+        code = sqlite_migrate(&f.conn, false, &applied, err); /* applies nothing: is the schema ours? */
     if (code == ERR_OK)
         code = check_events(&f, err);
     for (size_t i = 0; code == ERR_OK && i < sizeof(checks) / sizeof(checks[0]); i++)

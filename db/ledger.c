@@ -173,20 +173,43 @@ void ledger_touch_hold(struct ledger *l, struct hold *hold)
     *(struct hold **)list_add(&l->touched_holds, sizeof(hold)) = hold;
 }
 
-void ledger_end_hold(struct ledger *l, struct hold *hold)
+void ledger_end_hold(struct ledger *l, struct hold *hold, int64_t usage)
 {
     TG_ASSERT(hold->state != HOLD_ENDED);
+    l->ended_key = (struct ended_key){hold->call_key, usage};
     ledger_touch_hold(l, hold);
     hold->state = HOLD_ENDED;
     table_remove(&l->holds, table_hash_bytes(hold->id.b, ID_BYTES), match_hold, &hold->id);
+}
+
+void ledger_set_key(struct ledger *l, struct id hold, int64_t row)
+{
+    struct hold *h = ledger_find_hold(l, hold);
+
+    TG_ASSERT(h != NULL && h->touched && h->call_key == 0 && row > 0);
+    h->call_key = row;
+}
+
+bool ledger_ended_key(struct ledger *l, struct ended_key *out)
+{
+    *out = l->ended_key;
+    l->ended_key.row = 0;
+    return out->row != 0;
+}
+
+bool ledger_in_doubt(const struct ledger *l, struct id hold)
+{
+    const struct hold *h = ledger_find_hold(l, hold);
+
+    return h != NULL && h->state == HOLD_IN_DOUBT;
 }
 
 bool ledger_load_hold(struct ledger *l, const struct hold *hold)
 {
     struct hold *copy;
 
-    if (hold->slot < 1 || hold->item < 1 || (size_t)hold->item > l->item_rows.n || hold->n_legs < 0 ||
-        hold->n_legs > STORE_LEGS || (hold->state != HOLD_OPEN && hold->state != HOLD_IN_DOUBT) ||
+    if (hold->slot < 1 || hold->call_key < 0 || hold->item < 1 || (size_t)hold->item > l->item_rows.n ||
+        hold->n_legs < 0 || hold->n_legs > STORE_LEGS || (hold->state != HOLD_OPEN && hold->state != HOLD_IN_DOUBT) ||
         hold->rule > IN_DOUBT_KEEP || ledger_find_hold(l, hold->id) != NULL)
         return false;
     copy = mem_alloc(sizeof(*copy));

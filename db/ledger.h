@@ -70,11 +70,18 @@ struct hold {
     int64_t cost_max, wholesale_max, retail_max;
     int64_t version_cost, version_wholesale, version_retail;
     int64_t created_at;
+    int64_t call_key; /* row of its idempotency key; 0: none */
     int n, n_legs;
     enum hold_state state;
     enum conf_in_doubt rule;
     bool stream, test;
     bool touched; /* in the batch's list */
+};
+
+/* The idempotency key of a hold that ended. */
+struct ended_key {
+    int64_t row;
+    int64_t usage; /* seq of the record it left; 0: voided, so that the key is free again */
 };
 
 /* ---- effects ---- */
@@ -182,6 +189,15 @@ const struct effects *ledger_effects(struct ledger *l);
 
 /* The effects are durable: forget them and the ended holds. */
 void ledger_settle(struct ledger *l);
+
+/* Notes the row of an open hold's idempotency key: after ledger_hold, in the same batch. */
+void ledger_set_key(struct ledger *l, struct id hold, int64_t row);
+
+/* Whether the operation applied last ended a hold that has a key; tells it once. */
+bool ledger_ended_key(struct ledger *l, struct ended_key *out);
+
+/* Whether the outcome of this hold is unknown, and kept so. */
+bool ledger_in_doubt(const struct ledger *l, struct id hold);
 
 size_t ledger_open_holds(const struct ledger *l);
 

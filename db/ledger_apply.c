@@ -278,7 +278,7 @@ static enum err_code end_with_usage(struct ledger *l, struct hold *h, const int6
     row = list_add(&l->usage, sizeof(*row));
     *row = (struct usage_row){usage, ledger_item(l, &usage->call), h->n_legs > 1};
     ledger_add_rollup(l, usage, row->item);
-    ledger_end_hold(l, h);
+    ledger_end_hold(l, h, usage->seq);
     *charged = taken;
     return ERR_OK;
 }
@@ -301,7 +301,7 @@ enum err_code ledger_void(struct ledger *l, struct store_void *op)
         return no_hold(&op->super.err);
     for (int i = 0; i < h->n_legs; i++)
         move_held(l, h, i, -h->legs[i]);
-    ledger_end_hold(l, h);
+    ledger_end_hold(l, h, 0);
     return ERR_OK;
 }
 

@@ -20,7 +20,8 @@ struct ledger {
     int64_t next_seq;   /* of the next event */
     int64_t last_event; /* created_at of the last event */
     int64_t next_slot;
-    struct list free_slots; /* int64_t */
+    struct list free_slots;     /* int64_t */
+    struct ended_key ended_key; /* row 0: none */
     /* the batch */
     struct effects effects;
     struct list new_items, touched_accounts, touched_holds, written_holds, dropped, usage, transfers, grants, rollups;
@@ -36,7 +37,8 @@ void ledger_touch_account(struct ledger *l, struct account *account);
 struct hold *ledger_find_hold(const struct ledger *l, struct id id);
 void ledger_add_hold(struct ledger *l, struct hold *hold); /* takes over the allocation */
 void ledger_touch_hold(struct ledger *l, struct hold *hold);
-void ledger_end_hold(struct ledger *l, struct hold *hold); /* out of the table; freed by ledger_settle */
+/* Out of the table; freed by ledger_settle. <usage>: the record it left; 0: none. */
+void ledger_end_hold(struct ledger *l, struct hold *hold, int64_t usage);
 
 int64_t ledger_item(struct ledger *l, const struct store_call *call);
 const struct item *ledger_item_at(const struct ledger *l, int64_t row);

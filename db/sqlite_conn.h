@@ -101,6 +101,14 @@ enum err_code sqlite_get_meta(struct sqlite_conn *c, const char *name, uint8_t v
 enum err_code sqlite_put_meta(struct sqlite_conn *c, const char *name, const uint8_t *value, size_t len,
                               struct err *err);
 
+/* sqlite_key.c; as in engine.h */
+enum err_code sqlite_find_key(struct sqlite_conn *c, const struct store_hold *op, int64_t oldest, struct call_key *out,
+                              struct err *err);
+enum err_code sqlite_put_key(struct sqlite_conn *c, const struct store_hold *op, int64_t now, int64_t *row,
+                             struct err *err);
+enum err_code sqlite_end_key(struct sqlite_conn *c, const struct ended_key *key, int64_t now, struct err *err);
+enum err_code sqlite_drop_keys(struct sqlite_conn *c, int64_t oldest, bool *more, struct err *err);
+
 /* sqlite_query.c, sqlite_usage.c; false: a slice is done, ask again */
 bool sqlite_ask(struct sqlite_conn *c, struct store_query *query);
 bool sqlite_ask_usage(struct sqlite_conn *c, struct store_usage_query *q);

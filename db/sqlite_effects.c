@@ -62,7 +62,8 @@ static enum err_code put_hold(struct sqlite_conn *c, const struct hold *h, struc
                                h->version_wholesale,
                                h->version_retail,
                                h->rule,
-                               h->created_at};
+                               h->created_at,
+                               h->call_key};
 
     sqlite3_bind_int64(s, 1, h->slot);
     sqlite_bind_id(s, 2, &h->id);

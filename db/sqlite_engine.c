@@ -147,6 +147,27 @@ static enum err_code put_reply(struct engine *e, const struct store_actor *actor
     return sqlite_put_reply(&self(e)->conn, actor, now, oldest, err);
 }
 
+static enum err_code find_key(struct engine *e, const struct store_hold *op, int64_t oldest, struct call_key *out,
+                              struct err *err)
+{
+    return sqlite_find_key(&self(e)->conn, op, oldest, out, err);
+}
+
+static enum err_code put_key(struct engine *e, const struct store_hold *op, int64_t now, int64_t *row, struct err *err)
+{
+    return sqlite_put_key(&self(e)->conn, op, now, row, err);
+}
+
+static enum err_code end_key(struct engine *e, const struct ended_key *key, int64_t now, struct err *err)
+{
+    return sqlite_end_key(&self(e)->conn, key, now, err);
+}
+
+static enum err_code drop_keys(struct engine *e, int64_t oldest, bool *more, struct err *err)
+{
+    return sqlite_drop_keys(&self(e)->conn, oldest, more, err);
+}
+
 static enum err_code put_audit(struct engine *e, const struct audit_entry *entry, struct err *err)
 {
     return sqlite_put_audit(&self(e)->conn, entry, err);
@@ -194,6 +215,10 @@ static const struct engine_class class = {
     .find_record = find_record,
     .find_reply = find_reply,
     .put_reply = put_reply,
+    .find_key = find_key,
+    .put_key = put_key,
+    .end_key = end_key,
+    .drop_keys = drop_keys,
     .put_audit = put_audit,
     .get_meta = get_meta,
     .put_meta = put_meta,

@@ -59,6 +59,7 @@ static enum err_code load_hold(struct ledger *l, sqlite3_stmt *s, struct err *er
     h.version_wholesale = sqlite3_column_int64(s, at++);
     h.version_retail = sqlite3_column_int64(s, at++);
     h.created_at = sqlite3_column_int64(s, 21);
+    h.call_key = sqlite3_column_int64(s, 22);
     h.stream = (flags & 1) != 0;
     h.test = (flags & 2) != 0;
     h.rule = (enum conf_in_doubt)sqlite3_column_int(s, 20);
@@ -80,7 +81,7 @@ enum err_code sqlite_load(struct sqlite_conn *c, struct ledger *l, struct err *e
     static const char holds[] = "SELECT slot, id, epoch, state, tenant, customer, key, channel, item, n, flags, "
                                 "n_legs, tenant_leg, customer_leg,"
                                 " cost_max, wholesale_max, retail_max, version_cost, version_wholesale, "
-                                "version_retail, rule, created_at FROM holds";
+                                "version_retail, rule, created_at, call_key FROM holds";
     /* The last event: of both tables the row with the greater number. */
     static const char events[] =
         "SELECT seq, created_ms FROM"

@@ -1,7 +1,8 @@
 /* sqlite_migrate.c - brings the schema up to date: embedded files in the order of their names, each in one transaction.
  *
  * The store keeps the name and the fingerprint of every migration it has applied. Refused are: a migration whose text
- * differs from what was applied, and one that this program does not know (a newer program made it). Writer only. */
+ * differs from what was applied, and one that this program does not know (a newer program made it). To apply takes the
+ * writer; to ask, any connection. */
 #include "sqlite_conn.h"
 
 #include "daemon/base/clock.h"

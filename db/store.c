@@ -19,13 +19,15 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 
 enum { BOXES = 32, IDLE_SECONDS = 1 }; /* mailboxes answered with one wake-up each; quiet before housekeeping */
 enum { LINGER_BATCH = 2 };             /* operations in a batch after which the writer lingers */
 
-#define LINGER INT64_C(200000) /* nanoseconds that it lingers */
+#define LINGER INT64_C(200000)                  /* nanoseconds that it lingers */
+#define DEFAULT_KEEP (24 * 3600 * CLOCK_SECOND) /* of customers' idempotency keys */
 
 /* ---- workers ---- */
 
@@ -334,6 +336,7 @@ enum err_code store_open(const struct store_options *options, struct store **out
     directory_init(&s->directory);
     s->ledger = ledger_create();
     atomic_init(&s->healthy, true);
+    s->keep = options->keep > 0 ? options->keep : DEFAULT_KEEP;
     code = engine_open(options->url, options->secrets, &s->engine, err);
     if (code == ERR_OK)
         code = start_store(s, options->migrate, err);

@@ -31,6 +31,7 @@ struct store_options {
     const char *url;         /* "sqlite:PATH" */
     struct secrets *secrets; /* to unseal channel credentials and stored replies */
     bool migrate;            /* bring the schema up to date; else an old schema is refused */
+    int64_t keep;            /* microseconds that a customer's idempotency key outlives its call; 0: 24 hours */
 };
 
 /* Opens, migrates, loads balances and records, resolves dead holds, loads the default price book at the first start.
@@ -123,6 +124,18 @@ struct store_hold {
         version_retail; /* rows of the pinned price versions; retail 0: as wholesale */
     enum conf_in_doubt rule;
     int64_t created_at;
+    /* A customer's Idempotency-Key, 1..LIMIT_IDEMPOTENCY_KEY bytes, of this API key alone; empty: none. Borrowed until
+     * delivered. What it was used for is remembered, across a crash, while the hold is open and from its end on for
+     * store_options.keep; a hold that is refused or voided had no effect, so its key is free again. When it is taken
+     * the hold is refused, nothing moves, and <earlier> is filled:
+     * IDEMPOTENCY_REUSED (another fingerprint), IDEMPOTENCY_RUNNING (the same, not settled yet, or kept in doubt),
+     * IDEMPOTENCY_DONE (the same, captured or ended by its in-doubt rule). */
+    struct slice idempotency_key;
+    uint8_t fingerprint[SECRET_DIGEST]; /* of method, path, content type and body */
+    struct {
+        struct id request; /* of the first call */
+        struct id usage;   /* its record, use_; zero: not settled */
+    } earlier;             /* out */
 };
 
 enum usage_flag {

@@ -1,5 +1,5 @@
 /* store_state.h - the store's inside, shared by store.c (threads), batch.c (transactions), put.c (records), admin.c
- * (audit, repeated calls) and start.c (what happens at open). */
+ * (audit, repeated admin calls), repeat.c (repeated calls of customers) and start.c (what happens at open). */
 #ifndef TG_DB_STORE_STATE_H
 #define TG_DB_STORE_STATE_H
 
@@ -40,6 +40,8 @@ struct store {
     struct ledger *ledger;
     struct directory directory; /* live records; the writer's */
     int64_t recovered;
+    int64_t keep;      /* microseconds that a customer's idempotency key outlives its call */
+    int64_t drop_next; /* wall time from which on old keys are looked for */
     struct subscriber *subscribers;
     size_t n_subscribers;
     struct worker write, read;
@@ -59,6 +61,14 @@ struct store {
 /* Applies up to STORE_BATCH operations, linked by mail.next, in one transaction, and fills their err. Afterwards they
  * are durable or refused; s->changed lists what is to be published. Not healthy any more: every one has UNAVAILABLE. */
 void batch_run(struct store *s, struct store_op *chain, size_t n);
+
+/* ---- repeat.c ---- */
+
+/* Applies a hold unless its idempotency key is taken. */
+enum err_code repeat_hold(struct store *s, struct store_hold *op);
+
+/* After an operation that may have ended a hold, <code> being its result: settles the hold's key, if it has one. */
+enum err_code repeat_ended(struct store *s, struct store_op *op, enum err_code code);
 
 /* ---- put.c ---- */
 

@@ -2,8 +2,9 @@
  *
  *   store_bench DIR [requests [tenants]]
  *
- * First with exact batches on one thread (half of each batch holds, half captures of the holds before), then through
- * the writer with callers that wait for each answer. The database is left in DIR/bench.db. */
+ * First with exact batches on one thread (half of each batch holds, half captures of the holds before), without and
+ * with Idempotency-Keys, then through the writer with callers that wait for each answer. The database is left in
+ * DIR/bench.db. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -19,12 +20,14 @@ struct caller {
     struct store_hold hold;
     struct store_capture capture;
     bool holding; /* what was submitted last */
+    char key[40]; /* an Idempotency-Key of the usual length */
 };
 
 static struct {
     struct store *store;
     int64_t tenants;
     uint64_t random;
+    bool keys; /* holds have Idempotency-Keys */
     struct caller callers[CALLERS_MAX];
 } bench = {.random = 88172645463325252u};
 
@@ -42,8 +45,18 @@ static uint64_t next_random(void)
     return bench.random;
 }
 
-static void make_hold(struct store_hold *op)
+static void make_key(struct caller *c)
 {
+    int n = snprintf(c->key, sizeof(c->key), "%08llx-0000-4000-8000-%012llx",
+                     (unsigned long long)next_random() & 0xffffffff, (unsigned long long)next_random() >> 16);
+
+    c->hold.idempotency_key = (struct slice){c->key, (size_t)n};
+}
+
+static void make_hold(struct caller *c)
+{
+    struct store_hold *op = &c->hold;
+
     memset(op, 0, sizeof(*op));
     op->super.kind = STORE_HOLD;
     op->id = id_make();
@@ -60,6 +73,8 @@ static void make_hold(struct store_hold *op)
     op->cost_max = 167000000;
     op->version_cost = op->version_wholesale = 1;
     op->created_at = clock_wall();
+    if (bench.keys)
+        make_key(c);
 }
 
 static void make_capture(struct store_capture *op, struct id hold)
@@ -105,7 +120,7 @@ static void run_batches(int batch, int64_t pairs)
                     n = 0;
                 }
             }
-            make_hold(&c->hold);
+            make_hold(c);
             c->hold.super.mail.next = chain != NULL ? &chain->mail : NULL;
             chain = &c->hold.super;
             n++;
@@ -126,8 +141,9 @@ static void run_batches(int batch, int64_t pairs)
         bench.callers[i].capture.super.mail.next = NULL;
         batch_run(bench.store, &bench.callers[i].capture.super, 1);
     }
-    printf("batch %4d: %7.0f pairs/s, %6.3f ms a commit, longest checkpoint %.1f ms\n", batch,
-           (double)pairs * 1e6 / (double)took, (double)took / 1e3 / (double)commits, (double)longest_tidy / 1e3);
+    printf("batch %4d%s: %7.0f pairs/s, %6.3f ms a commit, longest checkpoint %.1f ms\n", batch,
+           bench.keys ? " with keys" : "", (double)pairs * 1e6 / (double)took, (double)took / 1e3 / (double)commits,
+           (double)longest_tidy / 1e3);
     fflush(stdout);
 }
 
@@ -168,7 +184,7 @@ static void begin_pair(struct caller *c)
         in_flight--;
         return;
     }
-    make_hold(&c->hold);
+    make_hold(c);
     c->holding = true;
     submit(&c->hold.super);
 }
@@ -330,6 +346,16 @@ int main(int argc, char **argv)
            (double)(after - before) / (double)requests, (long long)requests, (long long)bench.tenants);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         run_batches(sizes[i], sizes[i] == 1 ? 5000 : 30000);
+    bench.keys = true;
+    reopen(url, secrets);
+    before = size_of(path);
+    run_batches(64, requests);
+    reopen(url, secrets);
+    after = size_of(path);
+    printf("%.1f bytes of database a request with a key\n", (double)(after - before) / (double)requests);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        run_batches(sizes[i], sizes[i] == 1 ? 5000 : 30000);
+    bench.keys = false;
     pthread_mutex_init(&box.lock, NULL);
     pthread_cond_init(&box.wake, NULL);
     box.super.post = post;

@@ -24,10 +24,51 @@ static int legs_of(const struct oracle_hold *h)
     return h->test ? 0 : h->customer >= 0 ? 2 : 1;
 }
 
+/* ---- idempotency ---- */
+
+static struct oracle_key *key_of(struct oracle *m, const struct store_hold *op)
+{
+    struct oracle_key *key = m->keys;
+
+    for (int i = 0; i < m->n_keys; i++, key++)
+        if (key->api_key == op->call.key_row && slice_eq_str(op->idempotency_key, key->text))
+            return key;
+    *key = (struct oracle_key){.api_key = op->call.key_row, .hold = -1};
+    (void)slice_copy(op->idempotency_key, key->text, sizeof(key->text));
+    m->n_keys++;
+    return key;
+}
+
+static enum err_code look_up(const struct oracle *m, const struct oracle_key *key, const struct store_hold *op)
+{
+    if (key->hold < 0 || (key->ended != 0 && key->ended < m->now - m->keep))
+        return ERR_OK;
+    if (key->fingerprint != op->fingerprint[0])
+        return ERR_IDEMPOTENCY_REUSED;
+    return key->ended != 0 ? ERR_IDEMPOTENCY_DONE : ERR_IDEMPOTENCY_RUNNING;
+}
+
+/* <h> ended: with a record, or without. */
+static void end_key(struct oracle *m, const struct oracle_hold *h, bool record)
+{
+    for (int i = 0; i < m->n_keys; i++)
+        if (m->keys[i].hold == (int)(h - m->holds) && m->keys[i].ended == 0) {
+            m->keys[i].ended = m->now;
+            if (!record)
+                m->keys[i].hold = -1;
+        }
+}
+
+/* ---- money ---- */
+
 enum err_code oracle_hold(struct oracle *m, const struct store_hold *op, int tenant, int customer)
 {
+    struct oracle_key *key = op->idempotency_key.len > 0 ? key_of(m, op) : NULL;
+    enum err_code taken = key != NULL ? look_up(m, key, op) : ERR_OK;
     struct oracle_hold h = {.id = op->id, .open = true, .test = op->call.test, .tenant = tenant, .customer = customer};
 
+    if (taken != ERR_OK)
+        return taken;
     if (oracle_find(m, op->id) != NULL)
         return ERR_CONFLICT;
     h.cost_max = op->cost_max;
@@ -39,15 +80,22 @@ enum err_code oracle_hold(struct oracle *m, const struct store_hold *op, int ten
     }
     for (int i = 0; i < legs_of(&h); i++)
         leg_wallet(m, &h, i)->held += h.legs[i];
+    if (key != NULL) {
+        key->fingerprint = op->fingerprint[0];
+        key->hold = m->n_holds;
+        key->ended = 0;
+    }
     m->holds[m->n_holds++] = h;
     return ERR_OK;
 }
 
-static void close_hold(struct oracle *m, struct oracle_hold *h)
+static void close_hold(struct oracle *m, struct oracle_hold *h, bool record)
 {
     for (int i = 0; i < legs_of(h); i++)
         leg_wallet(m, h, i)->held -= h->legs[i];
     h->open = false;
+    m->records += record;
+    end_key(m, h, record);
 }
 
 enum err_code oracle_capture(struct oracle *m, const struct store_capture *op, int64_t *charged, bool *overage)
@@ -58,8 +106,7 @@ enum err_code oracle_capture(struct oracle *m, const struct store_capture *op, i
     *overage = false;
     if (h == NULL)
         return ERR_NOT_FOUND;
-    close_hold(m, h);
-    m->records++;
+    close_hold(m, h, true);
     for (int i = 0; i < legs_of(h); i++) {
         struct oracle_wallet *w = leg_wallet(m, h, i);
         int64_t charge = op->charges[i], bears = left(w), taken = charge <= bears ? charge : bears;
@@ -81,7 +128,7 @@ enum err_code oracle_void(struct oracle *m, struct id hold)
 
     if (h == NULL)
         return ERR_NOT_FOUND;
-    close_hold(m, h);
+    close_hold(m, h, false);
     return ERR_OK;
 }
 
@@ -95,8 +142,7 @@ enum err_code oracle_doubt(struct oracle *m, struct id hold)
         h->doubtful = true;
         return ERR_OK;
     }
-    close_hold(m, h);
-    m->records++;
+    close_hold(m, h, true);
     for (int i = 0; i < legs_of(h) && h->rule == IN_DOUBT_CHARGE; i++) {
         leg_wallet(m, h, i)->posted -= h->legs[i];
         leg_wallet(m, h, i)->revenue += h->legs[i];

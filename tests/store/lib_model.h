@@ -7,7 +7,7 @@
 
 #include "db/store.h"
 
-enum { ORACLE_WALLETS = 8, ORACLE_HOLDS = 4096 };
+enum { ORACLE_WALLETS = 8, ORACLE_HOLDS = 4096, ORACLE_KEYS = 64 };
 
 struct oracle_wallet {
     int64_t posted, held, credit_limit;
@@ -22,10 +22,22 @@ struct oracle_hold {
     enum conf_in_doubt rule;
 };
 
+/* What an Idempotency-Key was used for last, by API key and text. */
+struct oracle_key {
+    int64_t api_key;
+    char text[8];
+    uint8_t fingerprint;
+    int hold;      /* place in holds; -1: none, or its hold was voided */
+    int64_t ended; /* when the hold ended with a record; 0: it has not */
+};
+
 struct oracle {
     struct oracle_wallet wallets[ORACLE_WALLETS];
     struct oracle_hold holds[ORACLE_HOLDS];
     int n_holds;
+    struct oracle_key keys[ORACLE_KEYS];
+    int n_keys;
+    int64_t now, keep; /* the caller sets them */
     int64_t records, cost, loss, paid, promotional;
 };
 

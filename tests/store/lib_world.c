@@ -160,7 +160,7 @@ static void on_failed(void *ctx, const char *why)
 
 void world_open(struct world *w)
 {
-    struct store_options options = {.url = w->url, .secrets = w->secrets, .migrate = true};
+    struct store_options options = {.url = w->url, .secrets = w->secrets, .migrate = true, .keep = w->keep};
     struct err err = {.code = ERR_OK};
 
     if (store_open(&options, &w->store, &err) != ERR_OK || store_start(w->store, on_failed, w, &err) != ERR_OK) {
@@ -301,6 +301,12 @@ void world_hold_init(struct world *w, struct store_hold *op, int64_t wholesale, 
     op->wholesale_max = wholesale;
     op->retail_max = retail >= 0 ? retail : wholesale;
     op->created_at = 1;
+}
+
+void world_hold_key(struct store_hold *op, const char *text, int request)
+{
+    op->idempotency_key = slice_from(text);
+    memset(op->fingerprint, request, sizeof(op->fingerprint));
 }
 
 enum err_code world_hold(struct world *w, int64_t wholesale, int64_t retail, struct id *id)

@@ -33,6 +33,7 @@ struct world {
     struct box box;
     int64_t tenant, customer, key, customer_key, channel; /* rows; the customer has an own wallet */
     struct id tenant_id, customer_id;
+    int64_t keep; /* store_options.keep; set before world_open */
     int failures; /* how often `failed` ran */
     char why[LIMIT_ERROR_MESSAGE];
 };
@@ -60,6 +61,8 @@ enum err_code world_put(struct world *w, void *record, struct record **out, stru
 enum err_code world_credit(struct world *w, bool customer, int64_t amount);
 void world_hold_init(struct world *w, struct store_hold *op, int64_t wholesale,
                      int64_t retail); /* retail < 0: tenant's key */
+/* Gives the hold an Idempotency-Key; <request> stands for what was asked for. <text> is borrowed. */
+void world_hold_key(struct store_hold *op, const char *text, int request);
 enum err_code world_hold(struct world *w, int64_t wholesale, int64_t retail, struct id *id);
 void world_capture_init(struct store_capture *op, struct id hold, int64_t cost, int64_t wholesale, int64_t retail);
 enum err_code world_capture(struct world *w, struct id hold, int64_t cost, int64_t wholesale, int64_t retail);

@@ -19,13 +19,18 @@
 #include "lib_sql.h"
 #include "lib_world.h"
 
-enum { ROUNDS = 20, THREADS = 4, ACKS = 400000 };
+enum { ROUNDS = 20, THREADS = 4, ACKS = 400000, RETRIES = 100 };
+
+enum end { END_UNKNOWN = 0, END_CAPTURED, END_VOIDED };
 
 /* What a child was told, in memory that outlives it. */
 static struct acks {
     atomic_size_t captured, voided;
     atomic_llong credited; /* nano */
     atomic_int refused_after_failure;
+    atomic_size_t tried; /* holds, each with an idempotency key of its own: its number */
+    struct id tried_ids[ACKS];
+    atomic_uchar ends[ACKS]; /* enum end */
     uint8_t captured_ids[ACKS][ID_BYTES];
     uint8_t voided_ids[ACKS][ID_BYTES];
 } * acks;
@@ -54,6 +59,13 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void keyed_hold(struct world *w, struct store_hold *op, size_t n, char text[32])
+{
+    world_hold_init(w, op, 50, -1);
+    (void)snprintf(text, 32, "call %zu", n);
+    world_hold_key(op, text, 1);
+}
+
 struct hand {
     struct world *w;
     unsigned seed;
@@ -68,14 +80,17 @@ static void *work(void *arg)
     struct store_capture capture;
     struct store_void undo;
     struct store_credit credit = {.super = {.kind = STORE_CREDIT}, .tenant_row = w.tenant, .amount = 100};
-    size_t n;
+    size_t n, call;
+    char text[32];
 
     box_init(&w.box);
     for (;;) {
         if (world_do(&w, &credit.super) != ERR_OK)
             break;
         atomic_fetch_add(&acks->credited, 100);
-        world_hold_init(&w, &hold, 50, -1);
+        call = atomic_fetch_add(&acks->tried, 1);
+        keyed_hold(&w, &hold, call, text);
+        acks->tried_ids[call] = hold.id;
         if (world_do(&w, &hold.super) != ERR_OK)
             break;
         if (rand_r(&hand->seed) % 3 == 0) {
@@ -84,12 +99,14 @@ static void *work(void *arg)
                 break;
             n = atomic_fetch_add(&acks->voided, 1);
             memcpy(acks->voided_ids[n], hold.id.b, ID_BYTES);
+            atomic_store(&acks->ends[call], END_VOIDED);
         } else {
             world_capture_init(&capture, hold.id, 20, 50, -1);
             if (world_do(&w, &capture.super) != ERR_OK)
                 break;
             n = atomic_fetch_add(&acks->captured, 1);
             memcpy(acks->captured_ids[n], hold.id.b, ID_BYTES);
+            atomic_store(&acks->ends[call], END_CAPTURED);
         }
     }
     /* The store failed: it must stay silent from now on. */
@@ -124,11 +141,43 @@ static size_t filled(uint8_t (*ids)[ID_BYTES], size_t n)
     return kept;
 }
 
+/* Every caller sends its last calls again, whatever it was told: none happens twice, none that had no effect is lost.
+ */
+static void send_again(struct world *w)
+{
+    static uint8_t served[RETRIES][ID_BYTES], unheard[RETRIES][ID_BYTES];
+    size_t tried = atomic_load(&acks->tried), n_served = 0, n_unheard = 0;
+    struct store_hold op;
+    char text[32];
+
+    assert_int_equal(world_credit(w, false, 50), ERR_OK);
+    for (size_t i = tried > RETRIES ? tried - RETRIES : 0; i < tried; i++) {
+        unsigned char end = atomic_load(&acks->ends[i]);
+        enum err_code code;
+
+        keyed_hold(w, &op, i, text);
+        code = world_do(w, &op.super);
+        if (code == ERR_OK) {
+            assert_int_not_equal(end, END_CAPTURED);
+            memcpy(unheard[n_unheard++], acks->tried_ids[i].b, ID_BYTES);
+            assert_int_equal(world_void(w, op.id), ERR_OK);
+        } else {
+            assert_int_equal(code, ERR_IDEMPOTENCY_DONE);
+            assert_int_not_equal(end, END_VOIDED);
+            assert_true(id_eq(op.earlier.request, acks->tried_ids[i]));
+            memcpy(served[n_served++], acks->tried_ids[i].b, ID_BYTES);
+        }
+    }
+    assert_int_equal(sql_missing_requests(w->url, (const uint8_t(*)[16])served, n_served), 0);
+    assert_int_equal(sql_missing_requests(w->url, (const uint8_t(*)[16])unheard, n_unheard), n_unheard);
+}
+
 static void check(struct world *w)
 {
     size_t captured, voided;
 
     world_open(w); /* resolves what was open */
+    send_again(w);
     world_close(w);
     assert_int_equal(world_fsck(w), 0);
     captured = filled(acks->captured_ids, atomic_load(&acks->captured));

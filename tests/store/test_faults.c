@@ -21,6 +21,8 @@ enum { STEPS = 12 };
 struct history {
     uint8_t captured[STEPS][ID_BYTES];
     size_t n;
+    struct id tried[STEPS]; /* by step; each with an idempotency key of its own */
+    bool done[STEPS];
     int64_t credited;
     bool broken; /* an operation was answered with UNAVAILABLE */
 };
@@ -34,19 +36,50 @@ static bool step(struct history *h, enum err_code code)
     return code == ERR_OK;
 }
 
+static void step_hold(struct world *w, struct store_hold *op, int i)
+{
+    static const char names[STEPS + 1] = "abcdefghijkl";
+
+    world_hold_init(w, op, 50, -1);
+    world_hold_key(op, &names[i], 1); /* up to the end: all differ */
+}
+
 static void run_history(struct world *w, struct history *h)
 {
+    struct store_hold hold;
     struct store_put put;
-    struct id id;
 
     for (int i = 0; i < STEPS; i++) {
         if (step(h, world_credit(w, false, 100)))
             h->credited += 100;
-        if (step(h, world_hold(w, 50, -1, &id)) && step(h, world_capture(w, id, 10, 50, -1)))
-            memcpy(h->captured[h->n++], id.b, ID_BYTES);
+        step_hold(w, &hold, i);
+        h->tried[i] = hold.id;
+        if (step(h, world_do(w, &hold.super)) && step(h, world_capture(w, hold.id, 10, 50, -1))) {
+            memcpy(h->captured[h->n++], hold.id.b, ID_BYTES);
+            h->done[i] = true;
+        }
         put = (struct store_put){.super = {.kind = STORE_PUT}, .record = &world_tenant("t")->super};
         (void)step(h, world_do(w, &put.super));
         record_unref(put.record);
+    }
+}
+
+/* The caller that got no answer sends each call again: what was carried out is told, the rest was not. */
+static void send_again(struct world *w, const struct history *h)
+{
+    struct store_hold hold;
+
+    for (int i = 0; i < STEPS && !id_is_zero(h->tried[i]); i++) {
+        enum err_code code;
+
+        step_hold(w, &hold, i);
+        code = world_do(w, &hold.super);
+        assert_true(code == ERR_IDEMPOTENCY_DONE || (code == ERR_OK && !h->done[i]));
+        assert_int_equal(sql_missing_requests(w->url, (const uint8_t(*)[16])h->tried[i].b, 1), code == ERR_OK);
+        if (code == ERR_OK)
+            assert_int_equal(world_void(w, hold.id), ERR_OK);
+        else
+            assert_true(id_eq(hold.earlier.request, h->tried[i]));
     }
 }
 
@@ -91,6 +124,8 @@ static bool round_of(enum vfs_fault fault, int after, bool while_opening)
     reached = vfs_failed();
     vfs_disarm();
     world_open(&w);
+    assert_int_equal(world_credit(&w, false, 50), ERR_OK);
+    send_again(&w, &h);
     world_close(&w);
     assert_int_equal(world_fsck(&w), 0);
     assert_int_equal(sql_missing_requests(w.url, (const uint8_t(*)[16])h.captured, h.n), 0);

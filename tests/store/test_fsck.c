@@ -28,8 +28,24 @@ static const struct {
     {"holds are unique",
      "INSERT INTO holds SELECT slot + 1000, id, epoch, state, tenant, customer, key, channel, item, n, flags,"
      " n_legs, tenant_leg, customer_leg, cost_max, wholesale_max, retail_max, version_cost,"
-     " version_wholesale, version_retail, rule, created_at FROM holds"},
+     " version_wholesale, version_retail, rule, created_at, call_key FROM holds"},
     {"a hold that is open has no usage record", "UPDATE holds SET id = (SELECT request FROM usage LIMIT 1)"},
+    {"idempotency keys have their hold or their record", "DELETE FROM call_keys WHERE usage IS NULL"},
+    {"idempotency keys have their hold or their record", "UPDATE holds SET call_key = 0"},
+    {"idempotency keys have their hold or their record", "UPDATE call_keys SET api_key = api_key + 1"},
+    {"idempotency keys have their hold or their record",
+     "UPDATE call_keys SET request = randomblob(16) WHERE usage IS NULL"},
+    {"idempotency keys have their hold or their record",
+     "UPDATE call_keys SET request = randomblob(16) WHERE usage IS NOT NULL"},
+    {"idempotency keys have their hold or their record", "UPDATE call_keys SET usage = 1 WHERE usage IS NULL"},
+    {"idempotency keys have their hold or their record", "UPDATE call_keys SET usage = NULL"},
+    {"idempotency keys have their hold or their record", "UPDATE call_keys SET usage = usage + 1"},
+    {"idempotency keys have their hold or their record", "UPDATE call_keys SET at_ms = at_ms - 1"},
+    {"an idempotency key stands for one request", "INSERT INTO call_keys SELECT row + 1000, api_key, text || '2', "
+                                                  "fingerprint, request, usage, at_ms FROM call_keys"},
+    {"an idempotency key stands for one request", "DROP INDEX call_keys_text;"
+                                                  "INSERT INTO call_keys SELECT row + 1000, api_key, text, "
+                                                  "fingerprint, randomblob(16), usage, at_ms FROM call_keys"},
     {"a hold resolves once", "UPDATE usage SET request = (SELECT request FROM usage LIMIT 1)"},
     {"roll-ups equal the usage records", "UPDATE rollups SET cost = cost + 1"},
     {"roll-ups equal the usage records", "DELETE FROM rollups"},
@@ -82,12 +98,15 @@ static void make_history(struct world *w)
 
     world_fill(w, 100 * USD, 50 * USD);
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(world_hold(w, 2 * USD, i == 1 ? USD : -1, &id), ERR_OK);
-        assert_int_equal(world_capture(w, id, USD / 2, USD, USD), ERR_OK);
+        world_hold_init(w, &op, 2 * USD, i == 1 ? USD : -1);
+        world_hold_key(&op, &"aaa"[i], 1); /* three keys */
+        assert_int_equal(world_do(w, &op.super), ERR_OK);
+        assert_int_equal(world_capture(w, op.id, USD / 2, USD, USD), ERR_OK);
     }
     assert_int_equal(world_hold(w, USD, -1, &id), ERR_OK);
     assert_int_equal(world_doubt(w, id), ERR_OK);
     world_hold_init(w, &op, USD, -1);
+    world_hold_key(&op, "kept", 2);
     op.rule = IN_DOUBT_KEEP;
     assert_int_equal(world_do(w, &op.super), ERR_OK);
     assert_int_equal(world_doubt(w, op.id), ERR_OK);

@@ -11,11 +11,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "daemon/base/clock.h"
 #include "lib_model.h"
 #include "lib_sql.h"
 #include "lib_world.h"
 
-enum { TENANTS = 2, CUSTOMERS = 4, WALLETS = TENANTS + CUSTOMERS, OPS = 10000 };
+enum { TENANTS = 2, CUSTOMERS = 4, WALLETS = TENANTS + CUSTOMERS, OPS = 10000, KEYS = 5, REQUESTS = 2 };
+
+#define START (INT64_C(1800000000) * CLOCK_SECOND)
+#define KEEP (60 * CLOCK_SECOND)
+#define STEP (5 * CLOCK_SECOND) /* between two operations, at most */
 
 static struct party {
     int64_t row, key, version;
@@ -36,6 +41,10 @@ enum {
     R_LINE_REFUSED,
     R_DEAD,
     R_ADJUST_REFUSED,
+    R_RUNNING,
+    R_DONE,
+    R_REUSED,
+    R_FORGOTTEN,
     R_COUNT
 };
 
@@ -74,9 +83,46 @@ static struct id some_hold(void)
     return model.holds[model.n_holds - 1 - (int)random_below((uint64_t)(model.n_holds < 12 ? model.n_holds : 12))].id;
 }
 
+/* Every second hold has a key, one of a few. Returns whether the key is one that was forgotten. */
+static bool give_key(struct store_hold *op, char text[8])
+{
+    if (random_below(2) == 0)
+        return false;
+    (void)snprintf(text, 8, "%d", (int)random_below(KEYS));
+    world_hold_key(op, text, (int)random_below(REQUESTS));
+    for (int i = 0; i < model.n_keys; i++)
+        if (model.keys[i].api_key == op->call.key_row && strcmp(model.keys[i].text, text) == 0)
+            return model.keys[i].hold >= 0 && model.keys[i].ended != 0 && model.keys[i].ended < model.now - KEEP;
+    return false;
+}
+
+static const struct oracle_hold *user_of(const struct store_hold *op)
+{
+    for (int i = 0; i < model.n_keys; i++)
+        if (model.keys[i].api_key == op->call.key_row && slice_eq_str(op->idempotency_key, model.keys[i].text))
+            return &model.holds[model.keys[i].hold];
+    return NULL;
+}
+
+static void compare_key(const struct store_hold *op, enum err_code expected)
+{
+    bool taken =
+        expected == ERR_IDEMPOTENCY_RUNNING || expected == ERR_IDEMPOTENCY_DONE || expected == ERR_IDEMPOTENCY_REUSED;
+
+    reached[R_RUNNING] += expected == ERR_IDEMPOTENCY_RUNNING;
+    reached[R_DONE] += expected == ERR_IDEMPOTENCY_DONE;
+    reached[R_REUSED] += expected == ERR_IDEMPOTENCY_REUSED;
+    if (taken)
+        assert_true(id_eq(op->earlier.request, user_of(op)->id));
+    if (expected == ERR_IDEMPOTENCY_DONE || expected == ERR_IDEMPOTENCY_RUNNING)
+        assert_int_equal(id_is_zero(op->earlier.usage), expected == ERR_IDEMPOTENCY_RUNNING);
+}
+
 static void do_hold(void)
 {
     struct store_hold op;
+    char text[8];
+    bool forgotten;
     int customer = random_below(2) == 0 ? -1 : TENANTS + (int)random_below(CUSTOMERS);
     int tenant = customer < 0 ? (int)random_below(TENANTS) : parties[customer].tenant;
     enum err_code expected;
@@ -99,8 +145,11 @@ static void do_hold(void)
     (void)snprintf(op.call.size, sizeof(op.call.size), "%d", (int)random_below(5));
     if (model.n_holds == ORACLE_HOLDS)
         return;
+    forgotten = give_key(&op, text);
     expected = oracle_hold(&model, &op, tenant, customer);
     assert_int_equal(world_do(&world, &op.super), expected);
+    compare_key(&op, expected);
+    reached[R_FORGOTTEN] += forgotten && expected == ERR_OK;
     reached[R_NO_FUNDS] += expected == ERR_INSUFFICIENT_QUOTA;
 }
 
@@ -241,12 +290,17 @@ static void random_operations(void **state)
     seed = getenv("TG_SEED") != NULL ? strtoull(getenv("TG_SEED"), NULL, 10) : (uint64_t)getpid() * 2654435761u + 1;
     print_message("TG_SEED=%llu\n", (unsigned long long)seed);
     world_init(&world);
+    world.keep = model.keep = KEEP;
+    model.now = START;
+    clock_freeze(START, 0);
     world_open(&world);
     for (int i = 0; i < WALLETS; i++)
         make_party(i);
     for (int i = 0; i < ops; i++) {
         uint64_t what = random_below(1000);
 
+        model.now += (int64_t)random_below(STEP / 1000) * 1000;
+        clock_freeze(model.now, 0);
         if (what < 400)
             do_hold();
         else if (what < 700)
@@ -270,6 +324,7 @@ static void random_operations(void **state)
         if (reached[i] == 0)
             fail_msg("branch %d was not reached", i);
     world_dispose(&world);
+    clock_release();
 }
 
 int main(void)

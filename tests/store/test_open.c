@@ -64,6 +64,46 @@ static void migrates(void **state)
     assert_int_equal(world_fsck(w), 0);
 }
 
+static void note_nothing(void *ctx, const char *invariant, bool ok, int64_t checked, const char *detail)
+{
+    (void)ctx;
+    (void)invariant;
+    (void)checked;
+    (void)detail;
+    assert_true(ok);
+}
+
+/* A store of the first release, with a hold that its process left behind. */
+static void migrates_what_is_old(void **state)
+{
+    struct world *w = *state;
+    struct store_hold op;
+    struct err err;
+    int applied;
+
+    world_open(w);
+    world_fill(w, 10 * USD, 0);
+    world_hold_init(w, &op, USD, -1);
+    assert_int_equal(world_do(w, &op.super), ERR_OK);
+    world_close(w);
+    sql_exec(w->url, "DROP TABLE call_keys; ALTER TABLE holds DROP COLUMN call_key;"
+                     "DELETE FROM migrations WHERE name > '0001_initial.sql'");
+    assert_int_equal(try_open(w, false, &err), ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "0002_call_keys.sql"));
+    assert_int_equal(store_fsck(w->url, note_nothing, NULL, &err), -1);
+    assert_non_null(strstr(err.message, "tallygate migrate"));
+    assert_int_equal(store_migrate(w->url, &applied, &err), ERR_OK);
+    assert_int_equal(applied, 1);
+    assert_int_equal(world_fsck(w), 0);
+    world_open(w);
+    assert_int_equal(store_recovered(w->store), 1);
+    world_hold_init(w, &op, USD, -1);
+    world_hold_key(&op, "new", 1);
+    assert_int_equal(world_do(w, &op.super), ERR_OK);
+    world_close(w);
+    assert_int_equal(world_fsck(w), 0);
+}
+
 static void refuses_changed_migrations(void **state)
 {
     struct world *w = *state;
@@ -274,6 +314,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(migrates, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(migrates_what_is_old, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refuses_changed_migrations, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refuses_newer_schemas, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refuses_foreign_files, set_up, tear_down),

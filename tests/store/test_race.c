@@ -1,4 +1,4 @@
-/* test_race.c - many callers at once: the last dollar is spent once, a hold ends once. */
+/* test_race.c - many callers at once: the last dollar is spent once, a hold ends once, a repeated call happens once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,12 +6,13 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib_sql.h"
 #include "lib_world.h"
 
-enum { THREADS = 8, IMAGES = 203 };
+enum { THREADS = 8, IMAGES = 203, CALLS = 60 };
 
 struct racer {
     struct world *w;
@@ -113,6 +114,68 @@ static void last_dollar(void **state)
     world_dispose(&w);
 }
 
+/* Every thread sends every call, again and again until it is done; some give up in between. */
+static void *send_again(void *arg)
+{
+    struct racer *r = arg;
+    struct store_hold op;
+    struct store_capture capture;
+    struct store_void undo;
+    struct box box;
+    unsigned random = (unsigned)r->n;
+    enum err_code code;
+    char text[16];
+
+    box_init(&box);
+    for (int i = 0; i < CALLS; i++) {
+        (void)snprintf(text, sizeof(text), "call %d", i);
+        do {
+            world_hold_init(r->w, &op, 100, -1);
+            world_hold_key(&op, text, 1);
+            code = world_do_in(r->w->store, &box, &op.super);
+            if (code == ERR_OK && rand_r(&random) % 3 == 0) {
+                undo = (struct store_void){.super = {.kind = STORE_VOID}, .hold = op.id};
+                assert_int_equal(world_do_in(r->w->store, &box, &undo.super), ERR_OK);
+                code = ERR_IDEMPOTENCY_RUNNING;
+            } else if (code == ERR_OK) {
+                world_capture_init(&capture, op.id, 1, 100, -1);
+                assert_int_equal(world_do_in(r->w->store, &box, &capture.super), ERR_OK);
+                r->won++;
+            }
+        } while (code == ERR_IDEMPOTENCY_RUNNING);
+        assert_true(code == ERR_OK || code == ERR_IDEMPOTENCY_DONE);
+    }
+    box_dispose(&box);
+    return NULL;
+}
+
+static void repeated_calls(void **state)
+{
+    static struct racer racers[THREADS];
+    struct world w;
+    int won = 0;
+
+    (void)state;
+    world_init(&w);
+    world_open(&w);
+    world_fill(&w, CALLS * 100, 0); /* what is asked for at once never comes to more */
+    memset(racers, 0, sizeof(racers));
+    for (int i = 0; i < THREADS; i++) {
+        racers[i].w = &w;
+        racers[i].n = i;
+    }
+    run(racers, send_again);
+    for (int i = 0; i < THREADS; i++)
+        won += racers[i].won;
+    assert_int_equal(won, CALLS);
+    assert_int_equal(sql_number(w.url, "SELECT count(*) FROM usage"), CALLS);
+    assert_int_equal(sql_number(w.url, "SELECT count(*) FROM call_keys"), CALLS);
+    assert_int_equal(world_balance(&w, false).posted, 0);
+    world_close(&w);
+    assert_int_equal(world_fsck(&w), 0);
+    world_dispose(&w);
+}
+
 /* Askers and writers together. */
 static void *ask_and_spend(void *arg)
 {
@@ -164,6 +227,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(last_dollar),
+        cmocka_unit_test(repeated_calls),
         cmocka_unit_test(askers),
     };
 
