@@ -48,7 +48,7 @@ static void conn_closed(void *data)
     if (conn->guard_wanted)
         loop_unguard(loop, conn);
     conn->closed = true;
-    if (!conn->inside)
+    if (conn->inside == 0)
         free(conn);
 }
 

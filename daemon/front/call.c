@@ -1,8 +1,11 @@
 /* call.c - one request from the library to its handler and back: the façade of call.h.
  *
- *   call_begin --> HELD --front_reply-----------------> DONE
+ *   call_begin --> HELD --front_reply-----------------> DONE      (answer.c)
  *                   |  \--front_start--> STREAMING ---> DONE      (final front_send, front_abort)
  *                   '--- the library disposes ---> gone() first
+ *
+ * The body of an HTTP/1 request is still to come then (intake.c); on routes that are not FRONT_STREAMED it is collected
+ * here before the handler runs. That of an HTTP/2 request is whole.
  *
  * Invariants
  *  (1) A front_call lives in its request's pool; call_dispose runs when that ends, for whatever reason, exactly once.
@@ -20,25 +23,6 @@
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 #include "inside.h"
-
-enum call_state { CALL_HELD = 0, CALL_STREAMING, CALL_DONE };
-
-struct front_call {
-    h2o_generator_t generator;
-    h2o_req_t *req;
-    struct site *site;
-    struct front_conn *conn;
-    const struct front_route *route;
-    struct slice path; /* decoded */
-    struct slice param;
-    struct id id;
-    struct front_owner owner;
-    int64_t started;
-    enum call_state state;
-    bool sending; /* the library has bytes of ours and will ask for more */
-    bool broken;  /* then it gets a broken end */
-    int inside;   /* calls into the library that the owner made, under way */
-};
 
 /* A `gone` that could not run at once. */
 struct late_gone {
@@ -104,6 +88,7 @@ static void call_dispose(void *p)
     call->state = CALL_DONE;
     if (!call->conn->http2)
         http1_done(call->conn);
+    buf_dispose(&call->collected);
     atomic_fetch_sub_explicit(&call->site->loop->front->calls, 1, memory_order_relaxed);
 }
 
@@ -167,12 +152,98 @@ static void refuse_path(struct front_call *call, bool known)
     buf_dispose(&allowed);
 }
 
+/* ---- the body ---- */
+
+static void call_handler(struct front_call *call)
+{
+    call->route->handler(call->site->place->listener.ctx, call);
+}
+
+static void collect_data(void *ctx, struct slice bytes)
+{
+    struct front_call *call = ctx;
+
+    buf_append_slice(&call->collected, bytes);
+}
+
+static void collect_end(void *ctx, const struct err *err)
+{
+    struct front_call *call = ctx;
+
+    if (err != NULL) {
+        front_reply_err(call, err, NULL, 0);
+        return;
+    }
+    call->body = buf_slice(&call->collected);
+    call_handler(call);
+}
+
+static void collect(struct front_call *call)
+{
+    struct front_conn *conn = call->conn;
+
+    if (intake_at_hand(conn, &call->body)) {
+        call_handler(call);
+        return;
+    }
+    call->asked = true;
+    buf_init(&call->collected, (size_t)conn->intake.max);
+    intake_receive(conn, &(const struct front_receiver){call, collect_data, collect_end});
+}
+
+/* All of it is there. Over HTTP/2 the library never ends a request within a call of ours, so its memory lasts. */
+static void receive_entity(struct front_call *call, const struct front_receiver *receiver)
+{
+    struct slice entity = {call->req->entity.base, call->req->entity.len};
+
+    if (entity.len > 0)
+        receiver->data(receiver->ctx, entity);
+    if (call->state == CALL_HELD)
+        receiver->end(receiver->ctx, NULL);
+}
+
+int64_t front_call_length(const struct front_call *call)
+{
+    return call->conn->http2 ? (int64_t)call->req->entity.len : call->conn->intake.length;
+}
+
+bool front_call_expects(const struct front_call *call)
+{
+    return !call->conn->http2 && intake_waits(call->conn);
+}
+
+void front_call_receive(struct front_call *call, const struct front_receiver *receiver)
+{
+    TG_ASSERT(call->state == CALL_HELD && !call->asked);
+    TG_ASSERT((call->route->flags & FRONT_STREAMED) != 0);
+    call->asked = true;
+    if (call->conn->http2)
+        receive_entity(call, receiver);
+    else
+        intake_receive(call->conn, receiver);
+}
+
+void call_body_is_whole(struct front_call *call)
+{
+    call->started = clock_mono();
+}
+
+/* ---- to the handler ---- */
+
+static void refuse_length(struct front_call *call, int64_t max)
+{
+    struct err err;
+
+    (void)err_set(&err, ERR_TOO_LARGE, NULL, "The request body is larger than the maximum of %lld bytes.",
+                  (long long)max);
+    front_reply_err(call, &err, NULL, 0);
+}
+
 static void route(struct front_call *call)
 {
     const struct front_listener *listener = &call->site->place->listener;
     struct route_match match;
     int64_t max;
-    struct err err;
 
     route_find(listener->routes, front_call_method(call), call->path, &match);
     if (match.route == NULL) {
@@ -182,13 +253,20 @@ static void route(struct front_call *call)
     call->route = match.route;
     call->param = match.param;
     max = match.route->max_body > 0 ? match.route->max_body : listener->max_body;
-    if ((int64_t)call->req->entity.len > max) {
-        (void)err_set(&err, ERR_TOO_LARGE, NULL, "The request body is larger than the maximum of %lld bytes.",
-                      (long long)max);
-        front_reply_err(call, &err, NULL, 0);
+    if (front_call_length(call) > max) {
+        refuse_length(call, max);
         return;
     }
-    match.route->handler(listener->ctx, call);
+    if (call->conn->http2)
+        call->body = (struct slice){call->req->entity.base, call->req->entity.len};
+    else
+        call->conn->intake.max = max;
+    if ((call->route->flags & FRONT_STREAMED) != 0)
+        call->body = SLICE_NONE;
+    if (call->conn->http2 || (call->route->flags & FRONT_STREAMED) != 0)
+        call_handler(call);
+    else
+        collect(call);
 }
 
 int call_begin(h2o_handler_t *handler, h2o_req_t *req)
@@ -209,7 +287,7 @@ int call_begin(h2o_handler_t *handler, h2o_req_t *req)
         metric_add(METRIC_REQUESTS, 1);
     call->path = decode_path(req);
     if (!conn->http2)
-        http1_taken(conn, req);
+        http1_taken(conn, call);
     route(call);
     return 0;
 }
@@ -253,7 +331,7 @@ struct slice front_call_query(const struct front_call *call)
 
 struct slice front_call_body(const struct front_call *call)
 {
-    return slice_of(call->req->entity);
+    return call->body;
 }
 
 struct slice front_call_param(const struct front_call *call)
@@ -317,185 +395,4 @@ void front_call_own(struct front_call *call, const struct front_owner *owner)
 {
     TG_ASSERT(call->state != CALL_DONE);
     call->owner = *owner;
-}
-
-/* ---- the answer ---- */
-
-static const char *reason_of(int status)
-{
-    switch (status) {
-    case 200:
-        return "OK";
-    case 201:
-        return "Created";
-    case 400:
-        return "Bad Request";
-    case 401:
-        return "Unauthorized";
-    case 403:
-        return "Forbidden";
-    case 404:
-        return "Not Found";
-    case 405:
-        return "Method Not Allowed";
-    case 409:
-        return "Conflict";
-    case 412:
-        return "Precondition Failed";
-    case 413:
-        return "Content Too Large";
-    case 422:
-        return "Unprocessable Content";
-    case 429:
-        return "Too Many Requests";
-    case 500:
-        return "Internal Server Error";
-    case 502:
-        return "Bad Gateway";
-    case 503:
-        return "Service Unavailable";
-    case 504:
-        return "Gateway Timeout";
-    default:
-        return status < 300 ? "OK" : status < 400 ? "Redirect" : "Error";
-    }
-}
-
-static void add_header(h2o_req_t *req, const char *name, struct slice value)
-{
-    h2o_iovec_t copy = h2o_strdup(&req->pool, value.p, value.len);
-
-    h2o_add_header_by_str(&req->pool, &req->res.headers, name, strlen(name), 1, NULL, copy.base, copy.len);
-}
-
-/* The answer to HEAD ends with its head: a body would be taken for the next answer. */
-static bool is_head(const struct front_call *call)
-{
-    return slice_eq_str(front_call_method(call), "HEAD");
-}
-
-/* Status line and headers; the length is set apart. */
-static void set_head(struct front_call *call, int status, const struct front_header *headers, size_t n,
-                     struct slice content_type)
-{
-    h2o_req_t *req = call->req;
-    char id[ID_TEXT];
-
-    req->res.status = status;
-    req->res.reason = reason_of(status);
-    add_header(req, "content-type", content_type);
-    add_header(req, "x-request-id", slice_from(id_format("req", call->id, id)));
-    for (size_t i = 0; i < n; i++)
-        add_header(req, headers[i].name, headers[i].value);
-    if (front_draining(call->site->loop->front))
-        req->http1_is_persistent = 0;
-}
-
-void front_reply(struct front_call *call, int status, const struct front_header *headers, size_t n,
-                 struct slice content_type, struct slice body)
-{
-    h2o_req_t *req = call->req;
-    h2o_iovec_t bytes = h2o_strdup(&req->pool, body.p, is_head(call) ? 0 : body.len);
-
-    TG_ASSERT(call->state == CALL_HELD);
-    set_head(call, status, headers, n, content_type);
-    req->res.content_length = body.len;
-    call->state = CALL_DONE;
-    h2o_start_response(req, &call->generator);
-    h2o_send(req, &bytes, 1, H2O_SEND_STATE_FINAL);
-}
-
-void front_reply_json(struct front_call *call, int status, struct slice body)
-{
-    front_reply(call, status, NULL, 0, SLICE("application/json"), body);
-}
-
-enum { ERR_HEADERS = 8 };
-
-void front_reply_err(struct front_call *call, const struct err *err, const struct front_header *headers, size_t n)
-{
-    struct front_header all[ERR_HEADERS];
-    struct buf body;
-
-    TG_ASSERT(n < ERR_HEADERS);
-    if (n > 0)
-        memcpy(all, headers, n * sizeof(*headers));
-    if (err->code == ERR_INSUFFICIENT_QUOTA)
-        all[n++] = (struct front_header){"x-should-retry", SLICE("false")};
-    buf_init(&body, (LIMIT_ERROR_MESSAGE + LIMIT_ERROR_PARAM) * 8);
-    err_append_json(&body, err);
-    front_reply(call, err_http_status(err->code), all, n, SLICE("application/json"), buf_slice(&body));
-    buf_dispose(&body);
-}
-
-void front_start(struct front_call *call, int status, const struct front_header *headers, size_t n,
-                 struct slice content_type, int64_t content_length)
-{
-    h2o_req_t *req = call->req;
-
-    TG_ASSERT(call->state == CALL_HELD);
-    set_head(call, status, headers, n, content_type);
-    if (content_length >= 0)
-        req->res.content_length = (size_t)content_length;
-    else if (req->version < 0x101)
-        req->http1_is_persistent = 0; /* no chunks: the end of the connection is the end of the answer */
-    call->state = CALL_STREAMING;
-    call->inside++;
-    req->res.status = 200; /* the library chunks no other; it looks here, and writes the head only later */
-    h2o_start_response(req, &call->generator);
-    req->res.status = status;
-    call->inside--;
-}
-
-void front_send(struct front_call *call, struct slice bytes, bool final)
-{
-    h2o_req_t *req = call->req;
-    h2o_iovec_t v = h2o_iovec_init(bytes.p, bytes.len);
-
-    TG_ASSERT(call->state == CALL_STREAMING);
-    if (is_head(call))
-        v.len = 0;
-    if (final) {
-        v = h2o_strdup(&req->pool, v.base, v.len);
-        call->state = CALL_DONE;
-        h2o_send(req, &v, 1, H2O_SEND_STATE_FINAL);
-        return;
-    }
-    call->inside++;
-    call->sending = true;
-    h2o_send(req, &v, 1, H2O_SEND_STATE_IN_PROGRESS);
-    call->inside--;
-}
-
-static void free_kept(void *p)
-{
-    free(*(void **)p);
-}
-
-void front_call_keep(struct front_call *call, void *memory)
-{
-    void **kept = h2o_mem_alloc_shared(&call->req->pool, sizeof(*kept), free_kept);
-
-    *kept = memory;
-}
-
-void front_abort(struct front_call *call)
-{
-    h2o_req_t *req = call->req;
-    bool started = call->state == CALL_STREAMING;
-
-    TG_ASSERT(call->state != CALL_DONE);
-    call->state = CALL_DONE;
-    if (!call->conn->http2) /* nothing more may leave, neither a head nor a proper end */
-        (void)shutdown(h2o_socket_get_fd(call->conn->sock), SHUT_RDWR);
-    if (call->sending) { /* the library takes the end only when it has nothing of ours in hand */
-        call->broken = true;
-        return;
-    }
-    if (!started) {
-        req->res.status = 502;
-        req->res.reason = reason_of(502);
-        h2o_start_response(req, &call->generator);
-    }
-    h2o_send(req, NULL, 0, H2O_SEND_STATE_ERROR);
 }

@@ -32,9 +32,9 @@ struct front_header {
 struct loop *front_call_loop(const struct front_call *call);
 struct id front_call_id(const struct front_call *call); /* x-request-id: req_... */
 struct slice front_call_method(const struct front_call *call);
-struct slice front_call_path(const struct front_call *call);  /* decoded and normalized, without query */
-struct slice front_call_query(const struct front_call *call); /* without '?'; empty when none */
-struct slice front_call_body(const struct front_call *call);
+struct slice front_call_path(const struct front_call *call);      /* decoded and normalized, without query */
+struct slice front_call_query(const struct front_call *call);     /* without '?'; empty when none */
+struct slice front_call_body(const struct front_call *call);      /* whole; empty on FRONT_STREAMED routes */
 struct slice front_call_param(const struct front_call *call);     /* what {id} matched in the route; empty when none */
 struct slice front_call_authority(const struct front_call *call); /* Host / :authority */
 struct slice front_call_scheme(const struct front_call *call);    /* "http" or "https" */
@@ -42,8 +42,35 @@ struct slice front_call_scheme(const struct front_call *call);    /* "http" or "
 bool front_call_header(const struct front_call *call, const char *name, struct slice *value, int *count);
 /* The peer's address as text ("127.0.0.1", "::1", "unix"); <out> has 64 bytes. */
 const char *front_call_peer(const struct front_call *call, char out[64]);
-int64_t front_call_started(const struct front_call *call); /* monotonic microseconds: when its last byte had come */
+int64_t front_call_started(const struct front_call *call); /* monotonic microseconds: when its last byte had come, or
+                                                              as long as it has not, its head */
 bool front_call_leaving(const struct front_call *call); /* the peer has shut its side (HTTP/1): it may have gone away */
+
+/* ---- the body, on FRONT_STREAMED routes ---- */
+
+/* How long the body is: 0 none, -1 not told before its end (chunked). Bodies whose told length is above the route's
+ * limit never reach a handler. */
+int64_t front_call_length(const struct front_call *call);
+
+/* The client waits for a 100 (Expect: 100-continue) before it sends the body. It gets one from front_call_receive; an
+ * answer before that spares it the upload. */
+bool front_call_expects(const struct front_call *call);
+
+struct front_receiver {
+    void *ctx;
+    /* The next bytes, at least one; borrowed for the call. */
+    void (*data)(void *ctx, struct slice bytes);
+    /* Once. NULL: the body is whole. Else it cannot be (TOO_LARGE: past the route's limit; BAD_REQUEST: damaged chunks)
+     * and the owner answers with <err>. */
+    void (*end)(void *ctx, const struct err *err);
+};
+
+/* Asks for the body. The callbacks run from the loop or inside this function, so it comes last in a handler; they may
+ * answer the call, and after an answer none follows. Between this call and the first callback the owner must not
+ * answer. An answer that leaves before the body is whole closes the connection, lingering, so that the client reads it
+ * in spite of its upload; but a small rest is read over instead, and the connection stays. `gone` runs when the client
+ * leaves within its body. front_call_own goes before. */
+void front_call_receive(struct front_call *call, const struct front_receiver *receiver);
 
 /* A decoded query parameter's first value into <out> (NUL-terminated, at most cap-1 bytes); false when absent or too
  * long. */

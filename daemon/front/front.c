@@ -10,15 +10,34 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
 #include "inside.h"
 
-enum { HTTP2_STREAMS = 100, FILE_CACHE = 0 };
+enum {
+    HTTP2_STREAMS = 100,
+    FILE_THRESHOLD = 1024 * 1024 /* a buffer of the library's that grows so large lies in a file */
+};
+
+/* The library resets an HTTP/2 stream whose body goes past its limit, which is no answer. So that limit stands so far
+ * behind ours, and what ends between them gets one. */
+#define BODY_SLACK (INT64_C(64) * 1024 * 1024)
 
 /* ---- opening ---- */
+
+static int64_t largest_body(const struct front_listener *listener)
+{
+    int64_t largest = listener->max_body;
+
+    for (const struct front_route *route = listener->routes; route->method != NULL; route++) {
+        if (route->max_body > largest)
+            largest = route->max_body;
+    }
+    return largest;
+}
 
 static void configure(struct place *place)
 {
@@ -29,7 +48,7 @@ static void configure(struct place *place)
 
     h2o_config_init(conf);
     conf->server_name = h2o_iovec_init(H2O_STRLIT("tallygate"));
-    conf->max_request_entity_size = (size_t)(place->listener.max_body + BODY_SLACK);
+    conf->max_request_entity_size = (size_t)(largest_body(&place->listener) + BODY_SLACK);
     conf->http1.req_timeout = (uint64_t)(place->listener.request_timeout / 1000);
     conf->http1.upgrade_to_http2 = 0; /* accept.c decides, so that nothing slips into HTTP/2 behind a guard */
     conf->http2.idle_timeout = (uint64_t)(place->listener.request_timeout / 1000);
@@ -81,12 +100,23 @@ static void close_fds(struct front *f)
     }
 }
 
+/* The library's setting is one for the process. */
+static void place_files(const char *directory)
+{
+    h2o_buffer_mmap_settings_t *settings = &h2o_socket_buffer_mmap_settings;
+
+    settings->threshold = FILE_THRESHOLD;
+    (void)snprintf(settings->fn_template, sizeof(settings->fn_template), "%s/tallygate-XXXXXX",
+                   directory != NULL ? directory : "/tmp");
+}
+
 enum err_code front_open(const struct front_options *options, struct front **out, struct err *err)
 {
     struct front *f = mem_zalloc(sizeof(*f));
     enum err_code code = ERR_OK;
 
     TG_ASSERT(options->threads >= 1);
+    place_files(options->cache_directory);
     f->max_connections = options->max_connections;
     f->places = mem_zalloc(options->n_listeners * sizeof(*f->places));
     for (size_t i = 0; i < options->n_listeners && code == ERR_OK; i++) {

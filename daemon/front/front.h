@@ -1,8 +1,9 @@
 /* front.h - listeners, routes and loops: everything between the network and a handler.
  *
  * The front owns each accepted socket, completes TLS itself and decides by ALPN, or on clear text by the first bytes,
- * whether HTTP/2 or HTTP/1 gets it; so a guard can stand between socket and library. It answers 404, 405, 413 and
- * unparsable requests with the error object by itself and knows nothing of money. */
+ * whether HTTP/2 or HTTP/1 gets it; so a guard can stand between socket and library. It reads HTTP/1 bodies
+ * itself, piece by piece; HTTP/2 bodies come whole from the library. It answers 404, 405, 413 and unparsable requests
+ * with the error object by itself and knows nothing of money. */
 #ifndef TG_FRONT_FRONT_H
 #define TG_FRONT_FRONT_H
 
@@ -10,7 +11,11 @@
 
 typedef void front_handler(void *ctx, struct front_call *call);
 
-enum front_route_flags { FRONT_QUIET = 1 }; /* not in the access log: health checks */
+enum front_route_flags {
+    FRONT_QUIET = 1,   /* not in the access log: health checks */
+    FRONT_STREAMED = 2 /* the handler gets the call as soon as its head is there and asks for the body itself
+                          (front_call_receive); else the front collects the body, in memory, and then calls it */
+};
 
 struct front_route {
     const char *method;  /* "POST" */
@@ -28,15 +33,19 @@ struct front_listener {
     const char *tls_key;
     bool http2;
     int64_t max_body;
-    int64_t request_timeout;          /* microseconds */
+    int64_t request_timeout;          /* microseconds: for a head, and for a body beside what FRONT_BODY_RATE allows */
     bool is_public;                   /* counted in the request metrics, and drained */
     const struct front_route *routes; /* ends with a NULL method */
     void *ctx;                        /* handed to every handler */
 };
 
+/* A body may take the request time-out and a second more for each so many bytes that came (bytes a second). */
+#define FRONT_BODY_RATE (16 * 1024)
+
 struct front_options {
-    int threads;             /* >= 1 */
-    int64_t max_connections; /* over all loops */
+    int threads;                 /* >= 1 */
+    int64_t max_connections;     /* over all loops */
+    const char *cache_directory; /* where the library's large buffers (HTTP/2 bodies) lie; NULL: /tmp; copied */
     const struct front_listener *listeners;
     size_t n_listeners;
 };

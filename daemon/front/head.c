@@ -26,6 +26,8 @@ static bool is_named(const struct phr_header *h, struct slice name)
 /* What else stands in a head is the library's and the handlers' to judge. */
 struct tally {
     int lengths, encodings, hosts;
+    bool expects;
+    const char *framing; /* the name of the field that tells the body's end */
 };
 
 static bool count_field(const struct phr_header *h, struct tally *tally, struct head *out)
@@ -36,15 +38,19 @@ static bool count_field(const struct phr_header *h, struct tally *tally, struct 
         return false;
     if (is_named(h, SLICE("content-length"))) {
         tally->lengths++;
+        tally->framing = h->name;
         return slice_to_u64(slice_trim(value), &out->body);
     }
     if (is_named(h, SLICE("transfer-encoding"))) {
         tally->encodings++;
+        tally->framing = h->name;
         out->chunked = true;
         return slice_eq_nocase(slice_trim(value), SLICE("chunked"));
     }
     if (is_named(h, SLICE("host")))
         tally->hosts++;
+    if (is_named(h, SLICE("expect")) && slice_eq_nocase(slice_trim(value), SLICE("100-continue")))
+        tally->expects = true;
     return true;
 }
 
@@ -61,14 +67,16 @@ static bool has_bare_newline(const char *bytes, size_t len)
     return false;
 }
 
-static bool judge_fields(const struct phr_header *headers, size_t n, int minor, struct head *out)
+static bool judge_fields(const struct phr_header *headers, size_t n, int minor, const char *bytes, struct head *out)
 {
-    struct tally tally = {0, 0, 0};
+    struct tally tally = {.framing = NULL};
 
     for (size_t i = 0; i < n; i++) {
         if (!count_field(&headers[i], &tally, out))
             return false;
     }
+    out->framing = tally.framing != NULL ? (size_t)(tally.framing - bytes) : 0;
+    out->expects = tally.expects && minor > 0;
     if (minor == 0)
         return tally.lengths <= 1 && tally.encodings == 0 && tally.hosts <= 1;
     return tally.lengths + tally.encodings <= 1 && tally.hosts == 1;
@@ -85,7 +93,7 @@ enum head_verdict head_judge(const char *bytes, size_t len, size_t seen, struct 
                              &out->target.p, &out->target.len, &minor, headers, &n, seen);
     if (used == -2)
         return len < HEAD_BYTES ? HEAD_INCOMPLETE : HEAD_BAD;
-    if (used <= 0 || minor > 1 || has_bare_newline(bytes, (size_t)used) || !judge_fields(headers, n, minor, out))
+    if (used <= 0 || minor > 1 || has_bare_newline(bytes, (size_t)used) || !judge_fields(headers, n, minor, bytes, out))
         return HEAD_BAD;
     out->len = (size_t)used;
     return HEAD_GOOD;

@@ -286,6 +286,7 @@ void loop_open(struct loop *loop, struct front *front, int index)
     loop->evloop = h2o_evloop_create();
     loop->index = index;
     loop->front = front;
+    loop->scratch = mem_alloc(SCRATCH);
     loop->box.post = post_mail;
     loop->last = &loop->first;
     (void)pthread_mutex_init(&loop->lock, NULL);

@@ -1,8 +1,8 @@
-/* refuse.c - the error object on the two paths where the library has answers of its own.
+/* refuse.c - the error object where the library has answers of its own, and where there is no request to answer.
  *
- * A body past the limit without a length is found by the library while it reads: it binds the request to the fallback
- * path and sends plain text, which a filter there replaces. What cannot be parsed never becomes a request; http1.c
- * answers with the bytes made here. */
+ * HTTP/2 heads with bytes that no field may have: the library binds the request to the fallback path and sends plain
+ * text, which a filter there replaces. HTTP/1 heads that are refused never become a request; http1.c answers with the
+ * bytes made here. */
 #include "daemon/base/id.h"
 #include "inside.h"
 
@@ -31,12 +31,7 @@ static void setup_refusal(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **
     char id[ID_TEXT];
 
     (void)filter;
-    if (req->res.status == 413)
-        (void)err_set(
-            &err, ERR_TOO_LARGE, NULL, "The request is larger than the maximum of %lld bytes.",
-            (long long)H2O_STRUCT_FROM_MEMBER(struct site, context, req->conn->ctx)->place->listener.max_body);
-    else
-        (void)err_set(&err, ERR_BAD_REQUEST, NULL, "The request could not be understood as HTTP.");
+    (void)err_set(&err, ERR_BAD_REQUEST, NULL, "The request could not be understood as HTTP.");
     buf_init(&text, LIMIT_ERROR_MESSAGE * 8);
     err_append_json(&text, &err);
     r = (void *)h2o_add_ostream(req, sizeof(*r), slot);
