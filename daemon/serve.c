@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "admin/admin.h"
@@ -52,6 +53,7 @@ struct daemon {
     struct relay_house *relay;
     struct admin_house *admin;
     struct front *front;
+    char cache[PATH_MAX];      /* the cache directory */
     struct catalog **catalogs; /* one a loop */
     int loops;
     int signals;   /* signalfd */
@@ -102,7 +104,7 @@ static void raise_descriptor_limit(void)
 static enum err_code open_store(struct daemon *d, struct err *err)
 {
     const struct conf *c = d->conf;
-    struct store_options options = {.url = c->store_url, .migrate = c->store_auto_migrate};
+    struct store_options options = {.url = c->store_url, .migrate = c->store_auto_migrate, .keep = c->idempotency_keep};
     char fallback[PATH_MAX];
     enum err_code code;
 
@@ -113,6 +115,34 @@ static enum err_code open_store(struct daemon *d, struct err *err)
         return code;
     options.secrets = d->secrets;
     return store_open(&options, &d->store, err);
+}
+
+static enum err_code cache_path(const struct conf *c, char out[PATH_MAX], struct err *err)
+{
+    const char *of_service = getenv("CACHE_DIRECTORY");
+    struct slice first, others;
+    bool fits;
+
+    if (c->server_cache_directory[0] != '\0') {
+        fits = slice_copy(slice_from(c->server_cache_directory), out, PATH_MAX);
+    } else if (of_service != NULL && of_service[0] != '\0') {
+        (void)slice_cut(slice_from(of_service), ':', &first, &others);
+        fits = slice_copy(first, out, PATH_MAX);
+    } else {
+        fits = conf_beside_store(c, "cache", out, PATH_MAX);
+    }
+    return fits ? ERR_OK : err_set(err, ERR_INVALID_VALUE, "server.cache_directory", "the path is too long");
+}
+
+static enum err_code open_cache(struct daemon *d, struct err *err)
+{
+    enum err_code code = cache_path(d->conf, d->cache, err);
+
+    if (code != ERR_OK)
+        return code;
+    if ((mkdir(d->cache, 0700) != 0 && errno != EEXIST) || access(d->cache, R_OK | W_OK | X_OK) != 0)
+        return err_set(err, ERR_INVALID_VALUE, "server.cache_directory", "%s: %s", d->cache, strerror(errno));
+    return ERR_OK;
 }
 
 static int loop_count(const struct conf *c)
@@ -148,6 +178,7 @@ static enum err_code open_front(struct daemon *d, struct err *err)
     };
     const struct front_options options = {.threads = loop_count(c),
                                           .max_connections = c->public_max_connections,
+                                          .cache_directory = d->cache,
                                           .listeners = listeners,
                                           .n_listeners = sizeof(listeners) / sizeof(listeners[0])};
 
@@ -186,9 +217,12 @@ static enum err_code open_rooms(struct daemon *d, struct err *err)
 {
     enum err_code code = open_store(d, err);
 
+    if (code == ERR_OK)
+        code = open_cache(d, err);
+    if (code == ERR_OK)
+        code = relay_house_create(d->store, d->secrets, d->conf, d->cache, &d->relay, err);
     if (code != ERR_OK)
         return code;
-    d->relay = relay_house_create(d->store, d->secrets, d->conf);
     d->admin = admin_house_create(d->store, d->secrets, d->relay, &d->front, d->conf);
     code = open_front(d, err);
     if (code != ERR_OK)

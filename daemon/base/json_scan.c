@@ -411,3 +411,22 @@ enum json_scan_result json_scan_finish(struct json_scan *s)
         s->state = BAD;
     return s->state == DONE ? JSON_SCAN_DONE : JSON_SCAN_BAD;
 }
+
+const char *json_scan_string_rest(const struct json_scan *s, uint64_t *start)
+{
+    static const char *const hex_rests[] = {"0000\"", "000\"", "00\"", "0\""};
+
+    if (s->depth != 1 || s->stack[0] != '{' || s->is_key)
+        return NULL;
+    *start = s->token_start;
+    switch (s->state) {
+    case STRING:
+        return "\"";
+    case ESCAPE:
+        return "\\\"";
+    case HEX:
+        return hex_rests[s->sub];
+    default:
+        return NULL;
+    }
+}

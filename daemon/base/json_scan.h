@@ -64,4 +64,8 @@ enum json_scan_result json_scan_feed(struct json_scan *s, const char *bytes, siz
 /* The end of the text has come: DONE when the document is whole (a number at the outermost level ends here). */
 enum json_scan_result json_scan_finish(struct json_scan *s);
 
+/* What has to follow to end the string value that is under way as a member of the outermost object, closing quote
+ * included; NULL when none is. <start>: where it begins. */
+const char *json_scan_string_rest(const struct json_scan *s, uint64_t *start);
+
 #endif

@@ -123,6 +123,34 @@ void secret_fingerprint(const void *bytes, size_t len, uint8_t out[SECRET_DIGEST
     (void)crypto_generichash(out, SECRET_DIGEST, bytes, len, NULL, 0);
 }
 
+struct secret_hash {
+    crypto_generichash_state state; /* wants an alignment that malloc does not promise */
+};
+
+struct secret_hash *secret_hash_create(void)
+{
+    struct secret_hash *h = aligned_alloc(_Alignof(struct secret_hash), sizeof(*h));
+
+    TG_ASSERT(h != NULL);
+    (void)crypto_generichash_init(&h->state, NULL, 0, SECRET_DIGEST);
+    return h;
+}
+
+void secret_hash_add(struct secret_hash *h, struct slice bytes)
+{
+    (void)crypto_generichash_update(&h->state, (const unsigned char *)bytes.p, bytes.len);
+}
+
+void secret_hash_finish(struct secret_hash *h, uint8_t out[SECRET_DIGEST])
+{
+    (void)crypto_generichash_final(&h->state, out, SECRET_DIGEST);
+}
+
+void secret_hash_destroy(struct secret_hash *h)
+{
+    free(h);
+}
+
 void secret_random(void *out, size_t len)
 {
     randombytes_buf(out, len);

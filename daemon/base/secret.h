@@ -65,6 +65,13 @@ uint64_t secret_hash64(const void *bytes, size_t len);
 
 /* Unkeyed 32-byte BLAKE2b: fingerprints, checksums of migrations. */
 void secret_fingerprint(const void *bytes, size_t len, uint8_t out[SECRET_DIGEST]);
+
+/* The same of bytes that come in pieces. */
+struct secret_hash;
+struct secret_hash *secret_hash_create(void);
+void secret_hash_add(struct secret_hash *h, struct slice bytes);
+void secret_hash_finish(struct secret_hash *h, uint8_t out[SECRET_DIGEST]); /* of all so far; nothing may be added */
+void secret_hash_destroy(struct secret_hash *h);                            /* NULL-safe */
 void secret_random(void *out, size_t len);
 
 #endif

@@ -369,6 +369,26 @@ void quote_estimate(const struct image_spec *spec, struct slice size, struct sli
     out->of[PRICE_IMAGE_OUTPUT] = estimate_output(spec, &made, images, partials);
 }
 
+static int64_t distance(int64_t a, int64_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+void quote_choose_usage(const struct image_spec *spec, struct slice size, struct slice quality, int images,
+                        int partials, const struct price_quantities *sum, const struct price_quantities *largest,
+                        struct price_quantities *out)
+{
+    struct price_quantities expected;
+    int64_t tokens;
+
+    quote_estimate(spec, size, quality, images, partials, &expected);
+    tokens = expected.of[PRICE_IMAGE_OUTPUT];
+    *out =
+        tokens > 0 && distance(sum->of[PRICE_IMAGE_OUTPUT], tokens) < distance(largest->of[PRICE_IMAGE_OUTPUT], tokens)
+            ? *sum
+            : *largest;
+}
+
 void quote_item(const struct image_spec *spec, struct slice size, struct slice quality, struct price_item *out)
 {
     struct choice made = settle(spec, size, quality);

@@ -49,6 +49,14 @@ TG_MUSTCHECK enum err_code quote_ceiling(const struct price_version *v, int64_t 
 void quote_estimate(const struct image_spec *spec, struct slice size, struct slice quality, int images, int partials,
                     struct price_quantities *out);
 
+/* Which usage a stream's call had, when each of its images came with one: upstreams tell either each image's own (then
+ * it is <sum> over all of them) or the whole call's in each (then it is <largest>). The one whose image output tokens
+ * are nearer to the token table's for <images> and <partials>, as quote_estimate has them; in a tie, and without a
+ * table, <largest>. */
+void quote_choose_usage(const struct image_spec *spec, struct slice size, struct slice quality, int images,
+                        int partials, const struct price_quantities *sum, const struct price_quantities *largest,
+                        struct price_quantities *out);
+
 /* The item under which a finished call is priced: effective size and quality, else the asked, else the card's default;
  * where that is "auto", the combination with the most tokens. Values that the card does not know are passed over, so
  * that what quote_ceiling could price has a price here too. <out> borrows from <spec>, its card, <size> and <quality>.

@@ -36,14 +36,21 @@ static enum err_code no_model(const char *model, struct err *err)
 
 /* ---- policy ---- */
 
+static bool is_allowed(const struct caller *caller, struct slice model)
+{
+    for (int i = 0; i < CALLER_POLICIES; i++) {
+        if (!policy_allows_model(caller->policies[i], model))
+            return false;
+    }
+    return true;
+}
+
 static enum err_code check_policies(const struct caller *caller, const struct image_spec *spec, struct err *err)
 {
     enum err_code code = ERR_OK;
 
-    for (int i = 0; i < CALLER_POLICIES; i++) {
-        if (!policy_allows_model(caller->policies[i], slice_from(spec->model)))
-            return no_model(spec->model, err);
-    }
+    if (!is_allowed(caller, slice_from(spec->model)))
+        return no_model(spec->model, err);
     for (int i = 0; i < CALLER_POLICIES && code == ERR_OK; i++)
         code = policy_check_spec(caller->policies[i], spec, err);
     return code;
@@ -239,6 +246,61 @@ void terms_dispose(struct terms *terms)
     price_version_unref(terms->retail);
     record_unref(terms->channel);
     *terms = (struct terms){0};
+}
+
+/* ---- what can be used ---- */
+
+/* Whether a call that this rate is for has all its prices. */
+static bool is_sold(const struct prices *prices, const struct price_rate *rate, struct image_spec *spec)
+{
+    struct admit_quote quote;
+
+    memcpy(spec->size, rate->size, sizeof(spec->size));
+    memcpy(spec->quality, rate->quality, sizeof(spec->quality));
+    for (int i = OPERATION_GENERATIONS; i <= OPERATION_VARIATIONS; i++) {
+        spec->operation = (enum image_operation)i;
+        if ((rate->operation == OPERATION_ANY || rate->operation == spec->operation) &&
+            quote_all(prices, spec, &quote, NULL) == ERR_OK)
+            return true;
+    }
+    return false;
+}
+
+static bool has_price(const struct catalog *c, const struct buyer *buyer, struct slice model, int64_t now)
+{
+    struct image_spec spec = {.card = model_find(model), .n = 1};
+    const struct price_rate *rates;
+    struct prices prices;
+    bool listed;
+    size_t n;
+
+    if (!slice_copy(model, spec.model, sizeof(spec.model)) ||
+        find_prices(c, buyer, find_channel(c, buyer, model, &listed), spec.model, now, &prices, NULL) != ERR_OK)
+        return false;
+    rates = price_model_rates(prices.wholesale, model, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (is_sold(&prices, &rates[i], &spec))
+            return true;
+    }
+    return false;
+}
+
+bool admit_model(const struct catalog *c, const struct caller *caller, struct slice model, int64_t now,
+                 int64_t *created_at)
+{
+    const struct buyer buyer = {caller->tenant, caller->customer, caller->key->test};
+    const struct channel *ch;
+    bool served = false;
+    size_t pos = 0;
+
+    while ((ch = catalog_next_channel(c, &pos)) != NULL) {
+        if (!is_candidate(ch, &buyer, model))
+            continue;
+        if (!served || ch->super.created_at < *created_at)
+            *created_at = ch->super.created_at;
+        served = true;
+    }
+    return served && is_allowed(caller, model) && has_price(c, &buyer, model, now);
 }
 
 /* ---- the charge ---- */

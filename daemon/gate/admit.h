@@ -26,6 +26,12 @@ TG_MUSTCHECK enum err_code admit_call(const struct catalog *c, const struct call
                                       struct terms *terms, struct store_hold *hold, struct err *err);
 void terms_dispose(struct terms *terms);
 
+/* Whether a caller can use a model now: its policies allow it, an active channel serves it, and some call of one image
+ * has its prices: as admit_call has it. *created_at: of the oldest such
+ * channel, wall. */
+bool admit_model(const struct catalog *c, const struct caller *caller, struct slice model, int64_t now,
+                 int64_t *created_at);
+
 /* Final charges by the pinned prices: fills capture->usage.cost, wholesale, retail and charges (parallel to the hold's
  * legs). All 0 in test mode. */
 TG_MUSTCHECK enum err_code admit_rate(const struct terms *terms, const struct store_hold *hold,

@@ -1,13 +1,14 @@
 /* reply_scan.c - a reply's facts from the events of the JSON scanner.
  *
- *    level            opened by                                   members that matter
- *    TOP              { at depth 0                                error data size quality usage
- *    DATA             [ that is TOP.data
- *    IMAGE            { in DATA                                   b64_json url
- *    USAGE            { that is TOP.usage                         input_tokens output_tokens total_tokens *_details
- *    INPUT, OUTPUT    { that is USAGE.input_tokens_details, ...   text_tokens image_tokens, INPUT: cached_tokens, its
- * details CACHED           { that is INPUT.cached_tokens_details       text_tokens image_tokens OTHER everything else;
- * nothing below it matters
+ *    level            opened by                            members that matter
+ *    TOP              { at depth 0 of a reply              error data size quality usage
+ *    EVENT            { at depth 0 of an event's data      the same and type b64_json url
+ *    DATA             [ that is data in TOP or EVENT
+ *    IMAGE            { in DATA                            b64_json url
+ *    USAGE            { that is usage in TOP or EVENT      input_tokens output_tokens total_tokens *_details
+ *    INPUT, OUTPUT    { that is USAGE.*_tokens_details     text_tokens image_tokens, INPUT: cached_tokens, its details
+ *    CACHED           { that is INPUT.cached_tokens_details     text_tokens image_tokens
+ *    OTHER            everything else; nothing below it matters
  *
  * Invariants
  *   1. at[d] is the level of the container open at depth d, for d < REPLY_LEVELS; no known level lies deeper than 3.
@@ -21,7 +22,7 @@
 #include "daemon/base/attrs.h"
 #include "member.h"
 
-enum level { OTHER = 0, TOP, DATA, IMAGE, USAGE, INPUT, CACHED, OUTPUT };
+enum level { OTHER = 0, TOP, EVENT, DATA, IMAGE, USAGE, INPUT, CACHED, OUTPUT };
 
 enum member {
     M_NONE = 0,
@@ -30,6 +31,7 @@ enum member {
     M_SIZE,
     M_QUALITY,
     M_USAGE,
+    M_TYPE,
     M_PICTURE, /* b64_json, url */
     M_INPUT_TOKENS,
     M_OUTPUT_TOKENS,
@@ -52,6 +54,14 @@ static const struct known {
     {TOP, "size", M_SIZE},
     {TOP, "quality", M_QUALITY},
     {TOP, "usage", M_USAGE},
+    {EVENT, "error", M_ERROR},
+    {EVENT, "data", M_DATA},
+    {EVENT, "size", M_SIZE},
+    {EVENT, "quality", M_QUALITY},
+    {EVENT, "usage", M_USAGE},
+    {EVENT, "type", M_TYPE},
+    {EVENT, "b64_json", M_PICTURE},
+    {EVENT, "url", M_PICTURE},
     {IMAGE, "b64_json", M_PICTURE},
     {IMAGE, "url", M_PICTURE},
     {USAGE, "input_tokens", M_INPUT_TOKENS},
@@ -87,10 +97,10 @@ static enum level level_around(const struct reply_scan *s, int depth)
 }
 
 /* What a container is that starts as the value of <member> inside <around>. */
-static enum level level_of(enum level around, enum member member, bool object, int depth)
+static enum level level_of(const struct reply_scan *s, enum level around, enum member member, bool object, int depth)
 {
     if (depth == 0)
-        return object ? TOP : OTHER;
+        return !object ? OTHER : s->event ? EVENT : TOP;
     if (around == DATA)
         return object ? IMAGE : OTHER;
     switch (member) {
@@ -154,6 +164,29 @@ static void take_usage_value(struct reply_scan *s, enum level around, enum membe
         s->bad_usage = true;
 }
 
+static bool ends_with(struct slice s, struct slice tail)
+{
+    return s.len >= tail.len && slice_eq((struct slice){s.p + s.len - tail.len, tail.len}, tail);
+}
+
+unsigned reply_type_of(struct slice name)
+{
+    if (name.len == 0)
+        return 0;
+    if (ends_with(name, SLICE(".completed")))
+        return REPLY_TYPE_COMPLETED;
+    if (ends_with(name, SLICE(".partial_image")))
+        return REPLY_TYPE_PARTIAL;
+    return slice_eq_str(name, "error") ? REPLY_TYPE_ERROR : REPLY_TYPE_OTHER;
+}
+
+static void take_type(struct reply_scan *s, struct slice text, bool whole)
+{
+    char name[JSON_SCAN_TEXT + 1];
+
+    s->types |= member_text(text, whole, name, sizeof(name)) ? reply_type_of(slice_from(name)) : REPLY_TYPE_COMPLETED;
+}
+
 static void take_top_value(struct reply_scan *s, enum member member, enum json_scan_event event, struct slice text,
                            bool whole)
 {
@@ -177,6 +210,13 @@ static void take_top_value(struct reply_scan *s, enum member member, enum json_s
         s->seen_usage |= event != JSON_SCAN_NULL;
         s->bad_usage |= event != JSON_SCAN_NULL && event != JSON_SCAN_OBJECT;
         break;
+    case M_TYPE:
+        if (is_text)
+            take_type(s, text, whole);
+        break;
+    case M_PICTURE:
+        s->has_picture |= is_text && text.len > 0;
+        break;
     default:
         break;
     }
@@ -198,14 +238,14 @@ static void take_value(struct reply_scan *s, enum json_scan_event event, int dep
     bool container = event == JSON_SCAN_OBJECT || event == JSON_SCAN_ARRAY;
 
     s->member = M_NONE;
-    if (around == TOP)
+    if (around == TOP || around == EVENT)
         take_top_value(s, member, event, text, whole);
     else if (around == IMAGE && member == M_PICTURE)
         take_picture(s, event, text);
     else if (around >= USAGE && event != JSON_SCAN_NULL)
         take_usage_value(s, around, member, event, text, whole);
     if (container && depth < REPLY_LEVELS)
-        s->at[depth] = level_of(around, member, event == JSON_SCAN_OBJECT, depth);
+        s->at[depth] = level_of(s, around, member, event == JSON_SCAN_OBJECT, depth);
     if (container && around == DATA)
         s->image_counted = false;
 }
@@ -215,7 +255,10 @@ static bool reply_event(void *ctx, enum json_scan_event event, int depth, struct
 {
     struct reply_scan *s = ctx;
 
-    (void)start, (void)end;
+    if (s->member == M_PICTURE && event == JSON_SCAN_STRING && level_around(s, depth) == EVENT) {
+        s->picture_start = start;
+        s->picture_end = end;
+    }
     if (event == JSON_SCAN_KEY)
         s->member = find_member(level_around(s, depth), text, whole);
     else if (event != JSON_SCAN_END)
@@ -229,17 +272,30 @@ void reply_scan_init(struct reply_scan *s)
     s->facts = (struct reply_facts){0};
     memset(s->at, OTHER, sizeof(s->at));
     s->member = M_NONE;
-    s->image_counted = s->seen_usage = s->bad_usage = false;
+    s->event = false;
+    s->types = 0;
+    s->has_picture = s->image_counted = s->seen_usage = s->bad_usage = false;
     s->input = s->output = s->total = -1;
     s->input_text = s->input_image = s->input_cached = s->cached_text = s->cached_image = -1;
     s->output_text = s->output_image = -1;
     s->result = JSON_SCAN_MORE;
 }
 
+void reply_scan_init_event(struct reply_scan *s)
+{
+    reply_scan_init(s);
+    s->event = true;
+}
+
 void reply_scan_feed(struct reply_scan *s, const char *bytes, size_t len)
 {
     if (s->result != JSON_SCAN_BAD)
         s->result = json_scan_feed(&s->scan, bytes, len);
+}
+
+bool reply_scan_in_picture(const struct reply_scan *s)
+{
+    return s->member == M_PICTURE && level_around(s, s->scan.depth) == EVENT;
 }
 
 /* ---- what the figures mean ---- */
@@ -317,10 +373,13 @@ static void fill_quantities(const struct reply_scan *s, struct price_quantities 
 void reply_scan_finish(struct reply_scan *s, struct reply_facts *out)
 {
     s->result = json_scan_finish(&s->scan);
-    s->facts.whole = s->result == JSON_SCAN_DONE && s->at[0] == TOP;
+    s->facts.whole = s->result == JSON_SCAN_DONE && s->at[0] != OTHER;
+    if (s->has_picture && s->facts.images == 0)
+        s->facts.images = 1;
     if (s->facts.whole)
         s->facts.usage = judge_usage(s);
     if (s->facts.usage == REPLY_USAGE_GOOD)
         fill_quantities(s, &s->facts.quantities);
+    s->facts.largest = s->facts.quantities;
     *out = s->facts;
 }

@@ -1,55 +1,116 @@
-/* request.c - reading a generations request: the tree tells what is asked, a second walk tells where the model's name
- * stands.
+/* request.c - the reader of a body, and the change of its model's name.
+ *
+ *    bytes --JSON--> skeleton --end--> json_read --> params, json_edit --> request
+ *         `--form--> form (multipart, picture_size) --end--> params -----> request
  *
  * Invariants
- *   1. The tree (json-c) and the walk (json_scan) agree on whether there is a member `model`; both read escaped keys.
- *   2. What the spec says of n, size, quality and partial images is never less than what any upstream could read out of
- * the same bytes: duplicates are refused (json_read), and so are members that differ from a priced one in the case of
- * letters alone, which lenient parsers would take for it.
- *   3. A size that passed is one that the card can make.
- * Threads: any; no state between calls. */
+ *   1. Exactly one of skeleton and form is there.
+ *   2. The tree (json-c) and the walk (json_scan) agree on whether there is a member `model`; both read escaped keys.
+ *   3. After an error every call returns it again.
+ * One reader, one thread. */
 #include "request.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "daemon/base/json_scan.h"
 #include "daemon/base/utf8.h"
+#include "form.h"
+#include "json_edit.h"
 #include "member.h"
+#include "params.h"
+#include "skeleton.h"
 
-enum {
-    N_MAX = 10,         /* images a call, for a model without a card */
-    PROMPT_MAX = 32000, /* code points, likewise */
-    PARTIALS_MAX = 3,   /* partial images of a stream, whatever the model */
-    SHOWN = 48,         /* bytes of a caller's value that a message repeats */
-    LIST_TEXT = 256     /* bytes for a list of values in a message, with its NUL */
+enum { SHOWN = 48 }; /* bytes of a caller's value that a message repeats */
+
+struct image_reader {
+    enum image_operation operation;
+    struct skeleton *skeleton;
+    struct form *form;
+    char boundary[MULTIPART_BOUNDARY];
+    struct err failed;
 };
-
-static const char default_model[] = "dall-e-2";
 
 /* ---- content type ---- */
 
-enum err_code image_request_check_type(struct slice content_type, struct err *err)
+static enum err_code refuse_type(enum image_operation operation, struct slice type, struct err *err)
 {
-    struct slice type, parameters, shown;
+    static const char *const takes[] = {
+        [OPERATION_GENERATIONS] = "'application/json'",
+        [OPERATION_EDITS] = "'multipart/form-data' or 'application/json'",
+        [OPERATION_VARIATIONS] = "'multipart/form-data'",
+    };
+    struct slice shown = utf8_head(type, SHOWN);
+
+    if (shown.len == 0)
+        return err_set(err, ERR_UNSUPPORTED_CONTENT_TYPE, NULL,
+                       "Missing content type. This API method only accepts %s requests; please try again with that in "
+                       "the header 'Content-Type'.",
+                       takes[operation]);
+    return err_set(err, ERR_UNSUPPORTED_CONTENT_TYPE, NULL,
+                   "Unsupported content type: '%.*s'. This API method only accepts %s requests, but you specified the "
+                   "header 'Content-Type: %.*s'. Please try again with a supported content type.",
+                   (int)shown.len, shown.p, takes[operation], (int)shown.len, shown.p);
+}
+
+enum err_code image_reader_create(enum image_operation operation, struct slice content_type, struct image_reader **out,
+                                  struct err *err)
+{
+    char boundary[MULTIPART_BOUNDARY] = "";
+    struct slice type, parameters;
+    struct image_reader *r;
+    bool json, form;
 
     (void)slice_cut(content_type, ';', &type, &parameters);
     type = slice_trim(type);
-    if (slice_eq_nocase(type, SLICE("application/json")))
-        return ERR_OK;
-    shown = utf8_head(type, SHOWN);
-    if (shown.len == 0)
-        return err_set(
-            err, ERR_UNSUPPORTED_CONTENT_TYPE, NULL,
-            "Missing content type. This API method only accepts 'application/json' requests; please try again "
-            "with the header 'Content-Type: application/json'.");
-    return err_set(
-        err, ERR_UNSUPPORTED_CONTENT_TYPE, NULL,
-        "Unsupported content type: '%.*s'. This API method only accepts 'application/json' requests, but you "
-        "specified the header 'Content-Type: %.*s'. Please try again with a supported content type.",
-        (int)shown.len, shown.p, (int)shown.len, shown.p);
+    json = operation != OPERATION_VARIATIONS && slice_eq_nocase(type, SLICE("application/json"));
+    form = operation != OPERATION_GENERATIONS && slice_eq_nocase(type, SLICE("multipart/form-data"));
+    if (!json && !form)
+        return refuse_type(operation, type, err);
+    if (form) {
+        enum err_code code = multipart_boundary(content_type, boundary, err);
+
+        if (code != ERR_OK)
+            return code;
+    }
+    r = mem_zalloc(sizeof(*r));
+    r->operation = operation;
+    (void)slice_copy(slice_from(boundary), r->boundary, sizeof(r->boundary));
+    if (form)
+        r->form = form_create(operation, boundary);
+    else
+        r->skeleton = skeleton_create(operation == OPERATION_EDITS);
+    *out = r;
+    return ERR_OK;
 }
 
-/* ---- where the model's name stands ---- */
+void image_reader_destroy(struct image_reader *r)
+{
+    if (r == NULL)
+        return;
+    skeleton_destroy(r->skeleton);
+    form_destroy(r->form);
+    free(r);
+}
+
+static enum err_code tell(const struct image_reader *r, struct err *err)
+{
+    if (r->failed.code != ERR_OK && err != NULL)
+        *err = r->failed;
+    return r->failed.code;
+}
+
+enum err_code image_reader_feed(struct image_reader *r, struct slice bytes, struct err *err)
+{
+    enum err_code code = r->failed.code;
+
+    if (code == ERR_OK)
+        code = r->form != NULL ? form_feed(r->form, bytes, &r->failed) : skeleton_feed(r->skeleton, bytes, &r->failed);
+    TG_ASSERT(code == r->failed.code);
+    return tell(r, err);
+}
+
+/* ---- where the model's name stands in JSON ---- */
 
 struct finder {
     bool found, pending;
@@ -79,325 +140,93 @@ static bool finder_event(void *ctx, enum json_scan_event event, int depth, struc
     return true;
 }
 
-/* <body> passed json_read, so the walk comes to its end. */
-static void find_model(struct slice body, struct finder *f)
+/* The skeleton passed json_read, so the walk comes to its end. */
+static void find_model(const struct skeleton *skeleton, struct json_object *tree, struct image_request *out)
 {
+    struct slice text = skeleton_text(skeleton);
+    struct finder f = {.found = false};
     struct json_scan scan;
     enum json_scan_result result;
 
-    *f = (struct finder){0};
-    json_scan_init(&scan, LIMIT_JSON_DEPTH, true, finder_event, f);
-    result = json_scan_feed(&scan, body.p, body.len);
+    json_scan_init(&scan, LIMIT_JSON_DEPTH, true, finder_event, &f);
+    result = json_scan_feed(&scan, text.p, text.len);
     TG_ASSERT(result == JSON_SCAN_DONE);
+    TG_ASSERT(f.found == json_object_object_get_ex(tree, "model", NULL));
+    TG_ASSERT(f.any_member == (json_object_object_length(tree) > 0));
+    out->model_absent = !f.found;
+    out->object_empty = !f.any_member;
+    out->model_start = skeleton_offset(skeleton, f.found ? f.start : f.object_start);
+    out->model_end = skeleton_offset(skeleton, f.found ? f.end : f.object_start);
 }
 
-/* ---- members that only look like priced ones ---- */
+/* ---- the end of the body ---- */
 
-/* One character of <key> without its case, as parsers fold it that ignore case: besides ASCII, the long s and the
- * Kelvin sign are an s and a k. 0 for anything else that is not ASCII. */
-static char next_folded(const char **key)
+static enum err_code finish_json(struct image_reader *r, struct image_request *out, struct err *err)
 {
-    static const char long_s[] = "\xC5\xBF";
-    static const char kelvin[] = "\xE2\x84\xAA";
-    char c = **key;
-
-    if (strncmp(*key, long_s, 2) == 0 || strncmp(*key, kelvin, 3) == 0) {
-        *key += c == long_s[0] ? 2 : 3;
-        return c == long_s[0] ? 's' : 'k';
-    }
-    (*key)++;
-    if (c >= 'A' && c <= 'Z')
-        return (char)(c - 'A' + 'a');
-    return (unsigned char)c < 0x80 ? c : '\0';
-}
-
-static bool is_lookalike(const char *key, const char *name)
-{
-    const char *p = key;
-    const char *q = name;
-
-    while (*p != '\0' && *q != '\0') {
-        if (next_folded(&p) != *q++)
-            return false;
-    }
-    return *p == '\0' && *q == '\0' && strcmp(key, name) != 0;
-}
-
-static enum err_code check_lookalikes(struct json_object *tree, struct err *err)
-{
-    static const char *const priced[] = {"model", "prompt", "n", "size", "quality", "stream", "partial_images"};
-
-    json_object_object_foreach(tree, key, member)
-    {
-        (void)member;
-        for (size_t i = 0; i < sizeof(priced) / sizeof(priced[0]); i++) {
-            if (is_lookalike(key, priced[i]))
-                return err_set(err, ERR_UNKNOWN_PARAMETER, key, "Unknown parameter: '%s'.", key);
-        }
-    }
-    return ERR_OK;
-}
-
-/* ---- the parameters ---- */
-
-static enum err_code too_long(const char *name, size_t max, size_t length, struct err *err)
-{
-    return err_set(
-        err, ERR_STRING_TOO_LONG, name,
-        "Invalid '%s': string too long. Expected a string with maximum length %zu, but got a string with length "
-        "%zu instead.",
-        name, max, length);
-}
-
-static enum err_code read_model(struct json_object *tree, struct image_request *out, struct err *err)
-{
-    bool given;
-    enum err_code code = json_get_text(tree, "model", false, out->spec.model, sizeof(out->spec.model), &given, err);
-
-    if (code != ERR_OK)
-        return code;
-    if (given && out->spec.model[0] == '\0')
-        return err_set(
-            err, ERR_STRING_TOO_SHORT, "model",
-            "Invalid 'model': empty string. Expected a string with minimum length 1, but got an empty string "
-            "instead.");
-    out->model_given = given;
-    if (!given)
-        (void)slice_copy(slice_from(default_model), out->spec.model, sizeof(out->spec.model));
-    out->spec.card = model_find(slice_from(out->spec.model));
-    return ERR_OK;
-}
-
-static enum err_code read_prompt(struct json_object *tree, struct image_spec *spec, struct err *err)
-{
-    size_t max = spec->card != NULL ? (size_t)spec->card->max_prompt : PROMPT_MAX;
-    struct slice prompt;
-    size_t length;
-    enum err_code code = json_get_slice(tree, "prompt", true, &prompt, NULL, err);
-
-    if (code != ERR_OK)
-        return code;
-    length = utf8_count(prompt);
-    if (length > max)
-        return too_long("prompt", max, length, err);
-    spec->prompt_bytes = (int64_t)prompt.len;
-    return ERR_OK;
-}
-
-static enum err_code read_n(struct json_object *tree, struct image_spec *spec, struct err *err)
-{
-    int64_t max = spec->card != NULL && spec->card->max_n > 1 ? spec->card->max_n : N_MAX;
-    int64_t n = 1;
-    enum err_code code = json_get_int(tree, "n", 1, max, &n, NULL, err);
-
-    if (code != ERR_OK)
-        return code;
-    if (spec->card != NULL && n > spec->card->max_n)
-        return err_set(err, ERR_BAD_REQUEST, NULL, "You must provide n=%d for this model.", spec->card->max_n);
-    spec->n = (int)n;
-    return ERR_OK;
-}
-
-/* "'a', 'b', and 'auto'", as the API lists values; <join> is "and" or "or". */
-static const char *list_values(const char *values, size_t stride, int n, bool with_auto, const char *join,
-                               char out[LIST_TEXT])
-{
-    int all = n + with_auto;
-    size_t len = 0;
-
-    out[0] = '\0';
-    for (int i = 0; i < all && len < LIST_TEXT; i++) {
-        const char *before = i == 0 ? "" : all == 2 ? " " : ", ";
-        const char *last = i > 0 && i == all - 1 ? join : "";
-
-        len += (size_t)snprintf(out + len, LIST_TEXT - len, "%s%s%s'%s'", before, last, last[0] != '\0' ? " " : "",
-                                i < n ? values + (size_t)i * stride : "auto");
-    }
-    return out;
-}
-
-static const char *list_sizes(const struct model_card *card, const char *join, char out[LIST_TEXT])
-{
-    return list_values(card->sizes[0], sizeof(card->sizes[0]), card->n_sizes, card->takes_auto, join, out);
-}
-
-/* The size is none that a model of any size can make: which rule it breaks. */
-static enum err_code refuse_free_size(struct slice size, struct err *err)
-{
-    struct slice shown = utf8_head(size, SHOWN);
-    const char *why;
-    int w, h;
-
-    if (!model_parse_size(size, &w, &h))
-        why = "Expected 'auto' or a width and height in pixels, such as '1024x1024'.";
-    else if (w % MODEL_EDGE_STEP != 0 || h % MODEL_EDGE_STEP != 0)
-        why = "Width and height must both be divisible by 16.";
-    else if (w > MODEL_EDGE_MAX || h > MODEL_EDGE_MAX)
-        why = "The longest edge must be less than or equal to 3840.";
-    else if ((int64_t)w * h < MODEL_PIXELS_MIN)
-        why = "Requested resolution is below the current minimum pixel budget.";
-    else if ((int64_t)w * h > MODEL_PIXELS_MAX)
-        why = "Requested resolution is above the current maximum pixel budget.";
-    else
-        why = "The ratio of the longer edge to the shorter must not be greater than 3:1.";
-    return err_set(err, ERR_INVALID_VALUE, "size", "Invalid size '%.*s'. %s", (int)shown.len, shown.p, why);
-}
-
-static enum err_code refuse_size(const struct model_card *card, struct slice size, struct err *err)
-{
-    struct slice shown = utf8_head(size, SHOWN);
-    char list[LIST_TEXT];
-
-    if (card->family == MODEL_DALLE3)
-        return err_set(err, ERR_INVALID_SIZE, NULL, "The size is not supported by this model.");
-    if (card->free_size)
-        return refuse_free_size(size, err);
-    return err_set(err, ERR_INVALID_VALUE, "size", "Invalid value: '%.*s'. Supported values are: %s.", (int)shown.len,
-                   shown.p, list_sizes(card, "and", list));
-}
-
-static enum err_code read_card_size(struct json_object *tree, struct image_spec *spec, struct err *err)
-{
-    const struct model_card *card = spec->card;
-    struct json_object *value;
-    struct slice size;
-    char list[LIST_TEXT];
-    bool fits;
-
-    if (!json_find(tree, "size", &value))
-        return ERR_OK;
-    if (!json_object_is_type(value, json_type_string))
-        return err_set(err, ERR_INVALID_TYPE, "size",
-                       "Invalid type for 'size': expected one of %s, but got %s instead.", list_sizes(card, "or", list),
-                       json_kind(value));
-    size = (struct slice){json_object_get_string(value), (size_t)json_object_get_string_len(value)};
-    if (!(card->takes_auto && slice_eq_str(size, "auto")) && !model_has_size(card, size))
-        return refuse_size(card, size, err);
-    fits = slice_copy(size, spec->size, sizeof(spec->size));
-    TG_ASSERT(fits);
-    return ERR_OK;
-}
-
-static enum err_code read_size(struct json_object *tree, struct image_spec *spec, struct err *err)
-{
-    if (spec->card != NULL)
-        return read_card_size(tree, spec, err);
-    return json_get_text(tree, "size", false, spec->size, sizeof(spec->size), NULL, err);
-}
-
-/* What the card does not list is for the upstream to judge, as long as the spec can name it: then it is held for at the
- * dearest and charged by usage. A price per picture must be known before, so there only listed values pass. */
-static enum err_code read_quality(struct json_object *tree, struct image_spec *spec, struct err *err)
-{
-    const struct model_card *card = spec->card;
-    struct slice quality, shown;
-    char list[LIST_TEXT];
-    bool judged_here;
-    enum err_code code = json_get_slice(tree, "quality", false, &quality, NULL, err);
-
-    if (code != ERR_OK)
-        return code;
-    judged_here = card != NULL && !card->per_token && quality.len > 0 && !model_has_quality(card, quality);
-    if (!judged_here && memchr(quality.p, '\0', quality.len) == NULL &&
-        slice_copy(quality, spec->quality, sizeof(spec->quality)))
-        return ERR_OK;
-    if (card == NULL)
-        return json_get_text(tree, "quality", false, spec->quality, sizeof(spec->quality), NULL, err);
-    shown = utf8_head(quality, SHOWN);
-    return err_set(
-        err, ERR_INVALID_VALUE, "quality", "Invalid value: '%.*s'. Supported values are: %s.", (int)shown.len, shown.p,
-        list_values(card->qualities[0], sizeof(card->qualities[0]), card->n_qualities, card->takes_auto, "and", list));
-}
-
-static enum err_code read_stream(struct json_object *tree, struct image_request *out, struct err *err)
-{
-    int64_t partials = 0;
-    enum err_code code = json_get_bool(tree, "stream", &out->stream, NULL, err);
-
-    if (code == ERR_OK)
-        code = json_get_int(tree, "partial_images", 0, PARTIALS_MAX, &partials, NULL, err);
-    out->spec.partial_images = (int)partials;
-    return code;
-}
-
-static enum err_code read_members(struct json_object *tree, struct image_request *out, struct err *err)
-{
-    enum err_code code = check_lookalikes(tree, err);
-
-    if (code == ERR_OK)
-        code = read_model(tree, out, err);
-    if (code == ERR_OK)
-        code = read_prompt(tree, &out->spec, err);
-    if (code == ERR_OK)
-        code = read_n(tree, &out->spec, err);
-    if (code == ERR_OK)
-        code = read_size(tree, &out->spec, err);
-    if (code == ERR_OK)
-        code = read_quality(tree, &out->spec, err);
-    return code == ERR_OK ? read_stream(tree, out, err) : code;
-}
-
-enum err_code image_request_read(struct slice body, struct image_request *out, struct err *err)
-{
-    struct image_request request = {.operation = OPERATION_GENERATIONS, .spec = {.operation = OPERATION_GENERATIONS}};
     struct json_object *tree;
-    struct finder finder;
-    enum err_code code = json_read(body, &tree, err);
+    enum err_code code = json_read(skeleton_text(r->skeleton), &tree, err);
 
     if (code != ERR_OK)
         return code;
-    code = read_members(tree, &request, err);
-    if (code != ERR_OK)
-        goto out;
-    find_model(body, &finder);
-    TG_ASSERT(finder.found == json_object_object_get_ex(tree, "model", NULL));
-    TG_ASSERT(finder.any_member == (json_object_object_length(tree) > 0));
-    request.model_start = finder.start;
-    request.model_end = finder.end;
-    request.object_start = finder.object_start;
-    request.object_empty = !finder.any_member;
-    *out = request;
-out:
+    code = params_read(tree, out, err);
+    if (code == ERR_OK && r->operation == OPERATION_EDITS)
+        code = json_edit_read(tree, r->skeleton, &out->spec, err);
+    if (code == ERR_OK)
+        find_model(r->skeleton, tree, out);
     json_object_put(tree);
     return code;
 }
 
-/* ---- the body that goes upstream ---- */
-
-/* Writes the model's name as JSON, with its key when the body has none; returns its bytes in <name>. */
-static struct slice write_model(const struct image_request *req, const char *model, char *name, size_t cap)
+enum err_code image_reader_finish(struct image_reader *r, struct image_request *out, struct err *err)
 {
-    struct buf b;
-    struct slice written;
+    struct image_request request = {.operation = r->operation, .spec = {.operation = r->operation}};
+    enum err_code code = r->failed.code;
 
-    buf_init(&b, cap);
-    if (req->model_end == 0)
-        buf_append_str(&b, "\"model\":");
-    buf_append_json_string(&b, slice_from(model));
-    if (req->model_end == 0 && !req->object_empty)
-        buf_append_char(&b, ',');
-    TG_ASSERT(!b.full);
-    memcpy(name, b.p, b.len);
-    written = (struct slice){name, b.len};
-    buf_dispose(&b);
-    return written;
+    if (code == ERR_OK)
+        code = r->form != NULL ? form_finish(r->form, &request, &r->failed) : finish_json(r, &request, &r->failed);
+    if (code == ERR_OK) {
+        (void)slice_copy(slice_from(r->boundary), request.boundary, sizeof(request.boundary));
+        *out = request;
+    }
+    TG_ASSERT(code == r->failed.code);
+    return tell(r, err);
 }
 
-int image_request_body(const struct image_request *req, struct slice body, const char *upstream_model, char *name,
-                       size_t name_cap, struct slice parts[3], size_t *length)
-{
-    bool inserted = req->model_end == 0;
-    size_t head = inserted ? req->object_start : req->model_start;
-    size_t tail = inserted ? req->object_start : req->model_end;
+/* ---- the body that goes upstream ---- */
 
-    if (req->model_given && strcmp(upstream_model, req->spec.model) == 0) {
-        parts[0] = body;
-        *length = body.len;
-        return 1;
-    }
-    parts[0] = (struct slice){body.p, head};
-    parts[1] = write_model(req, upstream_model, name, name_cap);
-    parts[2] = (struct slice){body.p + tail, body.len - tail};
-    *length = parts[0].len + parts[1].len + parts[2].len;
-    return 3;
+static void write_json(const struct image_request *req, const char *model, struct buf *b)
+{
+    if (req->model_absent)
+        buf_append_str(b, "\"model\":");
+    buf_append_json_string(b, slice_from(model));
+    if (req->model_absent && !req->object_empty)
+        buf_append_char(b, ',');
+}
+
+static void write_field(const struct image_request *req, const char *model, struct buf *b)
+{
+    if (req->model_absent)
+        buf_printf(b, "--%s\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n", req->boundary);
+    buf_append_str(b, model);
+    if (req->model_absent)
+        buf_append_str(b, "\r\n");
+}
+
+bool image_request_patch(const struct image_request *req, const char *upstream_model, char room[IMAGE_PATCH],
+                         struct image_patch *out)
+{
+    struct buf b;
+
+    if (req->model_given && strcmp(upstream_model, req->spec.model) == 0)
+        return false;
+    buf_init(&b, IMAGE_PATCH);
+    if (req->boundary[0] != '\0')
+        write_field(req, upstream_model, &b);
+    else
+        write_json(req, upstream_model, &b);
+    TG_ASSERT(!b.full);
+    memcpy(room, b.p, b.len);
+    *out = (struct image_patch){req->model_start, req->model_end, {room, b.len}};
+    buf_dispose(&b);
+    return true;
 }

@@ -5,9 +5,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "answers.h"
 #include "daemon/base/table.h"
 #include "daemon/gate/admit.h"
-#include "daemon/images/reply_scan.h"
+#include "daemon/images/event_scan.h"
 #include "daemon/images/request.h"
 #include "headers.h"
 #include "outcome.h"
@@ -27,6 +28,8 @@ struct relay_room; /* below */
 struct relay_house {
     struct store *store;
     struct secrets *secrets;
+    struct answers *answers;
+    char *cache_directory;                    /* where large uploads wait */
     char *ca_file;                            /* NULL: the system's */
     bool public_only;                         /* upstreams inside are refused */
     _Atomic int64_t timeout, connect_timeout; /* microseconds; LIVE */
@@ -38,10 +41,13 @@ struct relay_house {
     struct relay_room *rooms;
 };
 
+enum { RELAY_OPERATIONS = OPERATION_VARIATIONS + 1 };
+
 /* A channel as one loop calls it: made again when the channel's record has a new version. */
 struct channel_way {
     int64_t channel_row, version;
-    struct upstream_route *generations; /* NULL: this kind of channel cannot be called */
+    struct upstream_route *routes[RELAY_OPERATIONS]; /* by enum image_operation; NULL: this kind of channel cannot be
+                                                        called so */
     struct channel_load *load;
 };
 
@@ -61,22 +67,57 @@ const struct channel_way *house_way(struct relay_room *room, const struct channe
 bool house_enter(const struct channel_way *way, const struct channel *channel, struct channel_load **load);
 void house_leave(struct channel_load *load); /* NULL-safe */
 
-/* ---- the reply's way to the client (reply.c) ---- */
+/* ---- a request on its way in (public.c, intake.c) ---- */
+
+extern const char *const intake_paths[RELAY_OPERATIONS]; /* below a channel's base URL, by enum image_operation */
+
+/* Who is calling, and are we still serving: answers by itself and returns false when not. */
+bool public_enter(const struct relay_house *house, struct front_call *call, struct caller *caller);
+
+/* Who is calling, by the catalog as it is now. */
+TG_MUSTCHECK enum err_code public_authenticate(const struct relay_house *house, struct front_call *call,
+                                               struct caller *caller, struct err *err);
+
+/* Takes the call: reads its body, then makes a relay of it or refuses it. <caller> is borrowed. */
+void intake_begin(struct relay_room *room, struct front_call *call, const struct caller *caller,
+                  enum image_operation operation);
+
+front_handler models_list, models_get; /* models.c */
+
+/* ---- the reply's way to the client (reply.c, events.c) ---- */
 
 enum reply_mode {
-    REPLY_HELD = 0, /* waits whole for its end */
+    REPLY_HELD = 0, /* nothing has left */
     REPLY_FLOWING,  /* the head has left; bytes follow as the client takes them */
     REPLY_DROPPED   /* nobody reads it (any more): scanned only */
 };
 
+#define REPLY_PATIENCE (60 * INT64_C(1000000)) /* microseconds that a client may take for one buffer */
+
 struct reply {
     enum reply_mode mode;
-    bool lent;     /* `flying` is with the front until ready */
+    bool events;   /* a stream of events; else JSON */
+    bool foreign;  /* a 200 of another kind than was asked for */
+    bool enough;   /* events: all that was asked for has come, or there will be no more */
+    bool unended;  /* events: the last one that counts came without its blank line */
+    bool settled;  /* events_settle has run */
+    bool mendable; /* events: the upstream's end tore an event that had left in part; this is how to end it */
+    uint64_t mend_keep;
+    struct slice mend_rest;
+    bool lent;     /* bytes are with the front until ready */
     bool closing;  /* the last bytes may leave as soon as they can */
     bool too_long; /* a refusal's body that did not fit */
     struct buf filling;
     struct buf flying;
+    int64_t left_at; /* monotonic; events: when bytes last left, or the head had come */
     struct loop_timer patience;
+    struct loop_timer quiet;    /* events: the client has heard nothing for a while */
+    struct loop_timer grace;    /* events: the upstream need not be waited for any longer */
+    struct answer_writer *kept; /* the answer, should it be asked for again; NULL: not kept */
+    union {
+        struct reply_scan json;
+        struct event_scan events;
+    } scan;
 };
 
 /* ---- one relay (relay.c) ---- */
@@ -99,13 +140,15 @@ struct relay {
     struct store_hold hold;
     struct channel_load *load;    /* NULL: not counted */
     struct upstream_route *route; /* a reference */
-    struct buf body;              /* what goes upstream; ours, as the client's vanishes with the client */
+    struct spool *body;           /* what the client sent; ours, as it outlives the client */
+    char patch[IMAGE_PATCH];      /* what is put into it */
+    char *type_header;            /* "Content-Type: ..." as the client has it, of forms; NULL: JSON */
+    char *idempotency_key;        /* NULL: none */
     char own_header[HEADERS_OWN];
 
     struct upstream *upstream; /* NULL unless CALLING */
     int status;                /* of its head; 0: none yet */
     struct headers_kept kept;
-    struct reply_scan scan;
     struct reply_facts facts; /* once the reply has ended */
     struct reply reply;
 
@@ -117,26 +160,58 @@ struct relay {
     } settle;
 };
 
-/* A relay for a call that is to be admitted; <request> is copied. relay_discard takes it back before relay_begin. */
-struct relay *relay_create(struct relay_room *room, struct front_call *call, const struct image_request *request);
+/* A relay for a call that is to be admitted; <request> is copied, <body> is taken over. relay_discard takes it back
+ * before relay_begin. */
+struct relay *relay_create(struct relay_room *room, struct front_call *call, const struct image_request *request,
+                           struct spool *body);
 void relay_discard(struct relay *r);
 
 /* Terms and hold are filled, a place of the channel is taken: the relay is on its way and owns itself. */
-void relay_begin(struct relay *r, const struct channel_way *way, struct slice body);
+void relay_begin(struct relay *r, struct upstream_route *route);
 
 /* The client could not be waited for: its answer ends unfinished. While the upstream runs it is read on; a relay that
  * had only the client left to wait for is gone afterwards. */
 void relay_drop_client(struct relay *r);
 void relay_answered(struct relay *r); /* the front has the last byte; the relay is gone afterwards */
 
+extern const char relay_no_quota[]; /* OpenAI's words */
+
+/* What the customer is told that the call cost: in the caller's price. */
+int64_t relay_charge_told(const struct relay *r);
+
 void reply_init(struct relay *r);
 void reply_dispose(struct relay *r);
 
+/* The upstream's head has come: r->status, and what kind of body follows. */
+void reply_head(struct relay *r, struct slice content_type);
+
 /* Some of the upstream's body; returns how much was taken: all, or 0 when the client must catch up first. */
 size_t reply_take(struct relay *r, const char *bytes, size_t len);
-void reply_ready(struct relay *r); /* the front has taken what was lent */
-void reply_drop(struct relay *r);  /* from now on nobody reads it; the call is dead */
-void reply_break(struct relay *r); /* ends what the client has so far unfinished; r->call is NULL afterwards */
-void reply_close(struct relay *r); /* the charge is durable: the last bytes may leave (relay_answered follows) */
+void reply_end(struct relay *r);      /* the upstream has no more: fills r->facts */
+void reply_ready(struct relay *r);    /* the front has taken what was lent */
+void reply_drop(struct relay *r);     /* from now on nobody reads it; the call is dead */
+void reply_break(struct relay *r);    /* ends what the client has so far unfinished; r->call is NULL afterwards */
+void reply_close(struct relay *r);    /* what is there is the answer's rest and may leave (relay_answered follows) */
+void reply_lend_any(struct relay *r); /* lends what may leave, when nothing is lent and it is worth it */
+void reply_lend_text(struct relay *r, struct slice text); /* a text that stays where it is; nothing may be lent */
+
+/* events.c: what is a stream's own */
+void events_init(struct relay *r);
+void events_stop(struct relay *r);  /* no comment, no grace from now on */
+void events_begin(struct relay *r); /* the head of a stream has come */
+void events_feed(struct relay *r, const char *bytes, size_t len);
+size_t events_kept(const struct relay *r); /* how many of the last bytes fed must not leave yet */
+void events_end(struct relay *r);
+
+/* The stream ends with what it has told: all of it but an unfinished event, in which the client cannot see an end. */
+void events_settle(struct relay *r);
+/* It ends with an error: what may leave by now (everything after events_settle), then an error event. */
+void events_fail(struct relay *r, const struct err *err);
+
+/* ---- answers given again (replay.c) ---- */
+
+/* Answers <call>, which is now the replay's, with a kept answer; with <otherwise> when that turns out to be damaged. */
+void replay_begin(struct relay_room *room, struct front_call *call, struct answer_reader *reader,
+                  const struct err *otherwise);
 
 #endif

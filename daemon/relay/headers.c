@@ -21,8 +21,7 @@ struct upstream_route *headers_route(const struct channel *channel, const char *
         "Accept: application/json",
         "Accept-Encoding: identity", /* base64 hardly shrinks, and every byte would be inflated to find the usage */
         "User-Agent: tallygate",
-        "Content-Type: application/json", /* the body was read as JSON in UTF-8, whatever parameters it came with */
-        "Expect:",                        /* no second of waiting for a 100 */
+        "Expect:", /* no second of waiting for a 100 */
         authorization,
     };
     size_t n = sizeof(list) / sizeof(list[0]);
@@ -37,8 +36,6 @@ struct upstream_route *headers_route(const struct channel *channel, const char *
     else if (snprintf(authorization, sizeof(authorization), "Authorization: Bearer %s", channel->credential) >=
              (int)sizeof(authorization))
         return NULL;
-    if (strcmp(method, "POST") != 0)
-        list[3] = "Content-Type:";
     route = upstream_route_create(method, url, list, n);
     secret_wipe(authorization, sizeof(authorization));
     return route;
@@ -53,6 +50,26 @@ const char *headers_own(struct id request, char out[HEADERS_OWN])
 }
 
 /* ---- back ---- */
+
+struct slice headers_type(bool events)
+{
+    return events ? SLICE("text/event-stream") : SLICE("application/json");
+}
+
+bool headers_is_events(struct slice content_type)
+{
+    struct slice type, rest;
+
+    (void)slice_cut(content_type, ';', &type, &rest);
+    return slice_eq_nocase(slice_trim(type), headers_type(true));
+}
+
+size_t headers_events(struct front_header out[HEADERS_EVENTS])
+{
+    out[0] = (struct front_header){"cache-control", SLICE("no-cache")};
+    out[1] = (struct front_header){"x-accel-buffering", SLICE("no")};
+    return HEADERS_EVENTS;
+}
 
 static void keep_text(struct slice value, char *out, size_t cap)
 {

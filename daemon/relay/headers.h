@@ -1,7 +1,7 @@
 /* headers.h - what goes upstream beside the body, and what of an upstream's head comes back.
  *
- * Nothing of the customer's head goes upstream but its body's kind; nothing of the upstream's comes back but what is
- * named here. Owned by the relay or a route; any thread. */
+ * Nothing of the customer's head goes upstream but its body's kind (of a form with its boundary); nothing of the
+ * upstream's comes back but what is named here. Owned by the relay or a route; any thread. */
 #ifndef TG_RELAY_HEADERS_H
 #define TG_RELAY_HEADERS_H
 
@@ -27,6 +27,14 @@ struct headers_kept {
     int retry_after;                     /* seconds, 1..59; 0: none given */
 };
 void headers_keep(struct headers_kept *kept, const struct upstream *u);
+
+/* The kinds of a whole answer: a stream of events, or JSON. */
+struct slice headers_type(bool events);
+bool headers_is_events(struct slice content_type); /* text/event-stream, any parameters */
+
+/* What a stream of events carries besides, so that no proxy keeps or gathers it. Returns how many. */
+enum { HEADERS_EVENTS = 2 };
+size_t headers_events(struct front_header out[HEADERS_EVENTS]);
 
 enum { HEADERS_BACK = 4 };
 

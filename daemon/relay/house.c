@@ -15,7 +15,39 @@
 
 #include "daemon/base/secret.h"
 
-struct relay_house *relay_house_create(struct store *store, struct secrets *secrets, const struct conf *conf)
+static const char answers_folder[] = "/answers"; /* in the cache directory */
+
+static enum err_code open_answers(const struct conf *conf, const char *cache_directory, struct answers **out,
+                                  struct err *err)
+{
+    struct buf path;
+    struct answers_options options = {.keep = conf->idempotency_keep,
+                                      .max_answer = conf->idempotency_max_answer,
+                                      .max_kept = conf->idempotency_max_kept};
+    enum err_code code;
+
+    buf_init(&path, strlen(cache_directory) + sizeof(answers_folder) + 1);
+    buf_append_str(&path, cache_directory);
+    buf_append_str(&path, answers_folder);
+    buf_append_char(&path, '\0');
+    options.directory = path.p;
+    code = answers_open(&options, out, err);
+    buf_dispose(&path);
+    return code;
+}
+
+static void destroy(struct relay_house *house)
+{
+    pthread_mutex_destroy(&house->lock);
+    answers_close(house->answers);
+    free(house->cache_directory);
+    free(house->ca_file);
+    free(house);
+    curl_global_cleanup();
+}
+
+enum err_code relay_house_create(struct store *store, struct secrets *secrets, const struct conf *conf,
+                                 const char *cache_directory, struct relay_house **out, struct err *err)
 {
     struct relay_house *house = mem_zalloc(sizeof(*house));
     CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -24,11 +56,18 @@ struct relay_house *relay_house_create(struct store *store, struct secrets *secr
     house->store = store;
     house->secrets = secrets;
     house->public_only = !conf->relay_private_addresses;
+    house->cache_directory = mem_strdup(cache_directory);
     if (conf->relay_ca_file != NULL && conf->relay_ca_file[0] != '\0')
         house->ca_file = mem_strdup(conf->relay_ca_file);
     pthread_mutex_init(&house->lock, NULL);
     relay_house_reload(house, conf);
-    return house;
+    if (open_answers(conf, cache_directory, &house->answers, err) == ERR_OK) {
+        *out = house;
+        return ERR_OK;
+    }
+    destroy(house);
+    *out = NULL;
+    return err->code;
 }
 
 void relay_house_reload(struct relay_house *house, const struct conf *conf)
@@ -54,7 +93,8 @@ static void dispose_room(struct relay_room *room)
     size_t pos = 0;
 
     while ((way = table_next(&room->ways, &pos)) != NULL) {
-        upstream_route_unref(way->generations);
+        for (int i = 0; i < RELAY_OPERATIONS; i++)
+            upstream_route_unref(way->routes[i]);
         free(way);
     }
     table_dispose(&room->ways);
@@ -79,10 +119,7 @@ void relay_house_destroy(struct relay_house *house)
         house->loads = load->next;
         free(load);
     }
-    pthread_mutex_destroy(&house->lock);
-    free(house->ca_file);
-    free(house);
-    curl_global_cleanup();
+    destroy(house);
 }
 
 void relay_loop_init(struct relay_house *house, struct loop *loop)
@@ -142,8 +179,10 @@ const struct channel_way *house_way(struct relay_room *room, const struct channe
         way->load = find_load(room->house, channel->super.row);
         table_put(&room->ways, hash, is_way, &way->channel_row, way);
     }
-    upstream_route_unref(way->generations);
-    way->generations = headers_route(channel, "POST", "/images/generations");
+    for (int i = OPERATION_GENERATIONS; i < RELAY_OPERATIONS; i++) {
+        upstream_route_unref(way->routes[i]);
+        way->routes[i] = headers_route(channel, "POST", intake_paths[i]);
+    }
     way->version = channel->super.version;
     return way;
 }

@@ -1,8 +1,8 @@
 /* outcome.c - the table of outcomes.
  *
  * Two questions decide about the money: did the upstream say what it did, and if not, may it have started? Only a
- * whole reply with pictures is charged; only a refusal, or a request that never left, frees the hold; all the rest is
- * in doubt and goes by the rule of the hold. Pure functions; any thread. */
+ * whole reply with pictures, or the whole pictures of a stream, are charged; only a refusal, or a request that never
+ * left, frees the hold; all the rest is in doubt and goes by the rule of the hold. Pure functions; any thread. */
 #include "outcome.h"
 
 #include "daemon/base/json.h"
@@ -10,6 +10,8 @@
 enum kind {
     DELIVERED,      /* 200, a whole reply with pictures */
     EMPTY,          /* 200, whole, an error object or nothing in it, and no usage */
+    CUT_OFF,        /* a stream that broke after some of its pictures */
+    GAVE_UP,        /* a stream that ended with an error event before its first picture */
     NONSENSE,       /* 200 (or another 2xx) that is none of these */
     CALLER_ERROR,   /* the customer's own input was refused */
     CHANNEL_DENIED, /* the channel's account was refused: credential, permission, its own credit */
@@ -25,6 +27,9 @@ static const struct outcome table[] = {
     [DELIVERED] = {OUTCOME_CAPTURE, OUTCOME_DELIVERED, ERR_OK, false, false, NULL},
     [EMPTY] = {OUTCOME_VOID, OUTCOME_FAILED, ERR_UPSTREAM_INVALID, false, true,
                "The image service returned no image. You were not charged."},
+    [CUT_OFF] = {OUTCOME_CAPTURE, OUTCOME_DELIVERED, ERR_UPSTREAM, false, true,
+                 "The connection to the image service broke before all images had come."},
+    [GAVE_UP] = {OUTCOME_VOID, OUTCOME_REFUSED, ERR_OK, false, false, NULL},
     [NONSENSE] = {OUTCOME_DOUBT, OUTCOME_IN_DOUBT, ERR_UPSTREAM_INVALID, false, true,
                   "The image service returned a response that could not be understood."},
     [CALLER_ERROR] = {OUTCOME_VOID, OUTCOME_REFUSED, ERR_OK, true, false, NULL},
@@ -102,20 +107,43 @@ static enum kind kind_of_reply(int status, const struct reply_facts *facts)
     return NONSENSE;
 }
 
-static enum kind kind_of(enum upstream_end end, int status, const struct reply_facts *facts, struct slice body)
+/* A stream's pictures count one by one. An error event says, as a refusal does, that there is nothing to pay for. */
+static enum kind kind_of_events(const struct outcome_seen *seen)
 {
+    const struct reply_facts *facts = seen->facts;
+
+    if (facts->images > 0)
+        return seen->enough || (seen->end == UPSTREAM_COMPLETE && facts->whole) ? DELIVERED : CUT_OFF;
+    if (facts->has_error && facts->usage == REPLY_USAGE_NONE)
+        return GAVE_UP;
+    if (seen->enough || seen->end == UPSTREAM_COMPLETE)
+        return NONSENSE;
+    return seen->end == UPSTREAM_TIMED_OUT ? TIMEOUT : BROKEN;
+}
+
+static enum kind kind_of(const struct outcome_seen *seen)
+{
+    enum upstream_end end = seen->end;
+
     if (end == UPSTREAM_UNREACHED)
         return UNREACHED;
     if (end == UPSTREAM_CONNECT_TIMED_OUT)
         return CONNECT_TIMEOUT;
-    if (status >= 300) /* the verdict had come, whatever became of the body */
-        return kind_of_status(status, end == UPSTREAM_COMPLETE ? body : SLICE_NONE);
+    if (seen->status >= 300) /* the verdict had come, whatever became of the body */
+        return kind_of_status(seen->status, end == UPSTREAM_COMPLETE ? seen->body : SLICE_NONE);
+    if (seen->events)
+        return kind_of_events(seen);
     if (end == UPSTREAM_TIMED_OUT)
         return TIMEOUT;
-    return end == UPSTREAM_COMPLETE ? kind_of_reply(status, facts) : BROKEN;
+    return end == UPSTREAM_COMPLETE ? kind_of_reply(seen->status, seen->facts) : BROKEN;
 }
 
-const struct outcome *outcome_of(enum upstream_end end, int status, const struct reply_facts *facts, struct slice body)
+const struct outcome *outcome_of(const struct outcome_seen *seen)
 {
-    return &table[kind_of(end, status, facts, body)];
+    return &table[kind_of(seen)];
+}
+
+const struct outcome *outcome_nonsense(void)
+{
+    return &table[NONSENSE];
 }

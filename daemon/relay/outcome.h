@@ -19,8 +19,20 @@ struct outcome {
     const char *message; /* of the error */
 };
 
-/* <status>: 0 when no head came. <facts>: of a reply that came whole. <body>: of a reply above 299, as far as it was
- * kept; empty when it was too long. */
-const struct outcome *outcome_of(enum upstream_end end, int status, const struct reply_facts *facts, struct slice body);
+/* A call as it came to its end. */
+struct outcome_seen {
+    enum upstream_end end;
+    int status;  /* 0: no head came */
+    bool events; /* a 200 whose body is an event stream, as was asked for */
+    bool enough; /* events: all images had come, or the upstream had said that there are no more */
+    const struct reply_facts *facts;
+    struct slice body; /* of a reply above 299, as far as it was kept; empty when it was too long */
+};
+
+/* With OUTCOME_CAPTURE an error is told after what is charged: an event stream that broke off between two images. */
+const struct outcome *outcome_of(const struct outcome_seen *seen);
+
+/* A whole reply that was not understood. */
+const struct outcome *outcome_nonsense(void);
 
 #endif

@@ -12,10 +12,13 @@
  * Invariants
  *  (1) Nothing goes upstream before the hold is durable (held).
  *  (2) A hold that was made is settled exactly once: by capture, void or doubt (settle), whatever the client does.
- *  (3) The answer's last byte leaves after the settlement is durable; an answer whose capture failed is never whole.
+ *  (3) The answer's last byte leaves after the settlement is durable; an answer whose capture failed is never whole,
+ *      and is not kept for a repeated call.
  *  (4) `call` is NULL from the moment the client is gone or was answered; everything the relay needs later is its own.
  *  (5) A place of the channel (load) is given back when the upstream call ends, or when there will be none.
  *  (6) A client that goes away ends nothing upstream: the pictures are paid for, so they are read and charged.
+ *  (7) A call repeated under its Idempotency-Key goes no further than HOLDING: the store refuses the hold, and the
+ *      answer is the kept one (replay.c) or an error that tells the SDK not to try again.
  *
  * One thread: the loop on which the request came in. */
 #include "carry.h"
@@ -27,6 +30,10 @@
 #include "daemon/base/metrics.h"
 #include "settle.h"
 
+const char relay_no_quota[] = "You exceeded your current quota, please check your plan and billing details.";
+
+static const struct front_header no_retry = {"x-should-retry", SLICE("false")};
+
 static void destroy(struct relay *r)
 {
     struct relay_house *house = r->room->house;
@@ -34,7 +41,9 @@ static void destroy(struct relay *r)
     TG_ASSERT(r->call == NULL && r->upstream == NULL);
     house_leave(r->load);
     reply_dispose(r);
-    buf_dispose(&r->body);
+    spool_destroy(r->body);
+    free(r->type_header);
+    free(r->idempotency_key);
     terms_dispose(&r->terms);
     upstream_route_unref(r->route);
     free(r);
@@ -42,7 +51,8 @@ static void destroy(struct relay *r)
     metric_add(METRIC_INFLIGHT, -1);
 }
 
-struct relay *relay_create(struct relay_room *room, struct front_call *call, const struct image_request *request)
+struct relay *relay_create(struct relay_room *room, struct front_call *call, const struct image_request *request,
+                           struct spool *body)
 {
     struct relay *r = mem_zalloc(sizeof(*r));
 
@@ -51,7 +61,7 @@ struct relay *relay_create(struct relay_room *room, struct front_call *call, con
     r->id = front_call_id(call);
     r->started = front_call_started(call);
     r->request = *request;
-    buf_init(&r->body, LIMIT_GENERATION_BODY + LIMIT_MODEL * 8);
+    r->body = body;
     reply_init(r);
     atomic_fetch_add(&room->house->inflight, 1);
     metric_add(METRIC_INFLIGHT, 1);
@@ -67,51 +77,79 @@ void relay_discard(struct relay *r)
 
 /* ---- answering ---- */
 
-static void answer_err(struct relay *r, const struct err *err, const struct front_header *headers, size_t n)
+/* Ends the relay with an error. A head that has left with a 200 leaves two ways: an event stream tells it in an event,
+ * JSON breaks off. */
+static void end_with_err(struct relay *r, const struct err *err, const struct front_header *headers, size_t n)
 {
     struct front_call *call = r->call;
 
-    if (call == NULL)
-        return;
-    if (r->reply.mode == REPLY_FLOWING) {
-        reply_break(r); /* the head has left with a 200: only a broken end can tell */
+    if (call != NULL && r->reply.mode == REPLY_FLOWING && r->reply.events) {
+        events_fail(r, err);
+        r->state = RELAY_FINISHING;
+        reply_close(r); /* relay_answered follows */
         return;
     }
-    r->call = NULL;
-    front_reply_err(call, err, headers, n);
+    if (call != NULL && r->reply.mode == REPLY_FLOWING) {
+        reply_break(r);
+    } else if (call != NULL) {
+        r->call = NULL;
+        front_reply_err(call, err, headers, n);
+    }
+    destroy(r);
 }
 
-static void answer_outcome_error(struct relay *r)
+static void outcome_err(const struct relay *r, struct err *err)
 {
-    const struct outcome *outcome = r->outcome;
+    (void)err_set(err, r->outcome->error, NULL, "%s", r->outcome->message);
+}
+
+static void end_with_outcome(struct relay *r)
+{
     struct front_header headers[HEADERS_BACK + 2];
     size_t n = headers_back(&r->kept, headers);
     char seconds[16];
     struct err err;
 
-    if (outcome->no_retry)
-        headers[n++] = (struct front_header){"x-should-retry", SLICE("false")};
-    if (outcome->error == ERR_NO_CHANNEL && r->kept.retry_after > 0) {
+    if (r->outcome->no_retry)
+        headers[n++] = no_retry;
+    if (r->outcome->error == ERR_NO_CHANNEL && r->kept.retry_after > 0) {
         snprintf(seconds, sizeof(seconds), "%d", r->kept.retry_after);
         headers[n++] = (struct front_header){"retry-after", slice_from(seconds)};
     }
-    (void)err_set(&err, outcome->error, NULL, "%s", outcome->message);
-    answer_err(r, &err, headers, n);
+    outcome_err(r, &err);
+    end_with_err(r, &err, headers, n);
 }
 
 /* The upstream's own words about the customer's input. */
-static void answer_refusal(struct relay *r)
+static void end_with_refusal(struct relay *r)
 {
     struct front_header headers[HEADERS_BACK + 1];
     size_t n = headers_back(&r->kept, headers);
     struct front_call *call = r->call;
 
-    if (call == NULL)
-        return;
     if (r->kept.should_retry[0] != '\0')
         headers[n++] = (struct front_header){"x-should-retry", slice_from(r->kept.should_retry)};
     r->call = NULL;
-    front_reply(call, r->status, headers, n, SLICE("application/json"), buf_slice(&r->reply.filling));
+    if (call != NULL)
+        front_reply(call, r->status, headers, n, headers_type(false), buf_slice(&r->reply.filling));
+    destroy(r);
+}
+
+/* The upstream's reply is the answer; it may be followed by an error. */
+static void end_with_reply(struct relay *r)
+{
+    struct err err;
+
+    if (r->call == NULL) {
+        destroy(r);
+        return;
+    }
+    if (r->outcome->error != ERR_OK) {
+        outcome_err(r, &err);
+        events_fail(r, &err);
+    }
+    r->state = RELAY_FINISHING;
+    reply_close(r); /* relay_answered follows */
 }
 
 void relay_answered(struct relay *r)
@@ -155,6 +193,14 @@ void relay_drop_client(struct relay *r)
 
 /* ---- settling ---- */
 
+int64_t relay_charge_told(const struct relay *r)
+{
+    const struct store_capture *capture = &r->settle.capture;
+
+    /* With a shared wallet the tenant's pays wholesale, and the customer is told retail. */
+    return r->hold.call.customer_row != 0 ? capture->usage.retail : capture->charged;
+}
+
 static void note_captured(const struct relay *r)
 {
     const struct store_capture *capture = &r->settle.capture;
@@ -165,29 +211,47 @@ static void note_captured(const struct relay *r)
             LOG_F_NANO("held", r->hold.legs[0].amount), LOG_F_NANO("used", capture->charges[0]));
 }
 
+/* The answer is whole and charged: it may be given again. */
+static void keep_answer(struct relay *r)
+{
+    struct answer_head head = {.status = r->status, .events = r->reply.events, .charge = relay_charge_told(r)};
+
+    (void)slice_copy(slice_from(r->kept.upstream_id), head.upstream_id, sizeof(head.upstream_id));
+    answers_commit(r->reply.kept, &head);
+    r->reply.kept = NULL;
+}
+
+static void captured(struct relay *r)
+{
+    note_captured(r);
+    if (r->reply.events)
+        events_settle(r);
+    if (r->outcome->error == ERR_OK)
+        keep_answer(r);
+    end_with_reply(r);
+}
+
 static void settled(struct mail *mail)
 {
     struct store_op *op = TG_CONTAINER(struct store_op, mail, mail);
     struct relay *r = TG_CONTAINER(struct relay, settle, op);
-    const struct front_header no_retry = {"x-should-retry", SLICE("false")}; /* the pictures were made: paid for */
     struct err err;
 
     if (op->kind == STORE_CAPTURE && op->err.code != ERR_OK) {
         (void)err_set(&err, ERR_UNAVAILABLE, NULL, "The ledger is unavailable. Please try again later.");
-        answer_err(r, &err, &no_retry, 1);
+        end_with_err(r, &err, &no_retry, 1); /* the pictures were made */
     } else if (op->kind == STORE_CAPTURE) {
-        note_captured(r);
-        if (r->call != NULL) {
-            r->state = RELAY_FINISHING;
-            reply_close(r); /* relay_answered follows */
-            return;
-        }
-    } else if (r->outcome != NULL && r->outcome->relay) {
-        answer_refusal(r);
-    } else if (r->outcome != NULL) {
-        answer_outcome_error(r);
+        captured(r);
+    } else if (r->outcome == NULL) {
+        destroy(r);
+    } else if (r->outcome->relay) {
+        end_with_refusal(r);
+    } else if (r->outcome->error == ERR_OK) {
+        events_settle(r);
+        end_with_reply(r);
+    } else {
+        end_with_outcome(r);
     }
-    destroy(r);
 }
 
 /* <outcome> NULL: the upstream was never called, as nobody waits for it any more. */
@@ -212,6 +276,7 @@ static void on_head(void *ctx, struct upstream *u, int status)
 
     r->status = status;
     headers_keep(&r->kept, u);
+    reply_head(r, upstream_header(u, "content-type"));
 }
 
 static size_t on_data(void *ctx, struct upstream *u, const char *bytes, size_t len)
@@ -226,6 +291,21 @@ static void note_doubt(const struct relay *r, const char *why)
         LOG_F_INT("status", r->status), LOG_F_STR("why", why[0] != '\0' ? why : "the reply was not understood"));
 }
 
+static const struct outcome *judge(const struct relay *r, enum upstream_end end)
+{
+    const struct reply *reply = &r->reply;
+    const struct outcome_seen seen = {
+        .end = end,
+        .status = r->status,
+        .events = reply->events,
+        .enough = reply->enough,
+        .facts = &r->facts,
+        .body = reply->mode == REPLY_HELD ? buf_slice(&reply->filling) : SLICE_NONE,
+    };
+
+    return outcome_of(&seen);
+}
+
 static void upstream_ended(void *ctx, struct upstream *u, enum upstream_end end, const char *why)
 {
     struct relay *r = ctx;
@@ -236,16 +316,41 @@ static void upstream_ended(void *ctx, struct upstream *u, enum upstream_end end,
     r->upstream_us = loop_now(r->room->loop) - r->called;
     house_leave(r->load);
     r->load = NULL;
-    loop_timer_disarm(r->room->loop, &r->reply.patience);
-    if (r->status == 200)
-        reply_scan_finish(&r->scan, &r->facts);
-    outcome =
-        outcome_of(end, r->status, &r->facts, r->reply.mode == REPLY_HELD ? buf_slice(&r->reply.filling) : SLICE_NONE);
+    reply_end(r);
+    outcome = judge(r, end);
     metric_add_label(METRIC_UPSTREAM, (unsigned)outcome->label, 1);
     metric_observe(METRIC_UPSTREAM_SECONDS, r->upstream_us);
     if (outcome->money == OUTCOME_DOUBT)
         note_doubt(r, why);
     settle(r, outcome);
+}
+
+static struct upstream_part part_of(const struct spool *body, uint64_t from, uint64_t to)
+{
+    struct slice memory;
+
+    if (spool_memory(body, &memory))
+        return (struct upstream_part){.bytes = {memory.p + from, (size_t)(to - from)}};
+    return (struct upstream_part){.spool = body, .at = from, .len = to - from};
+}
+
+/* The customer's own bytes, with the channel's name of the model. Returns how many parts. */
+static int fill_body(struct relay *r, struct upstream_part parts[UPSTREAM_BODY_PARTS])
+{
+    uint64_t len = spool_len(r->body);
+    struct image_patch patch;
+    int n = 0;
+
+    if (!image_request_patch(&r->request, r->terms.upstream_model, r->patch, &patch)) {
+        parts[0] = part_of(r->body, 0, len);
+        return 1;
+    }
+    if (patch.start > 0)
+        parts[n++] = part_of(r->body, 0, patch.start);
+    parts[n++] = (struct upstream_part){.bytes = patch.text};
+    if (patch.end < len)
+        parts[n++] = part_of(r->body, patch.end, len);
+    return n;
 }
 
 static void call_upstream(struct relay *r)
@@ -254,12 +359,14 @@ static void call_upstream(struct relay *r)
     struct relay_house *house = r->room->house;
     struct upstream_request request = {
         .route = r->route,
-        .header = headers_own(r->id, r->own_header),
-        .body = {buf_slice(&r->body)},
-        .n_body = 1,
+        .headers = {headers_own(r->id, r->own_header),
+                    r->type_header != NULL ? r->type_header : "Content-Type: application/json"},
+        .n_headers = 2,
+        .small_buffers = r->request.stream,
         .connect_timeout = atomic_load_explicit(&house->connect_timeout, memory_order_relaxed),
     };
 
+    request.n_body = fill_body(r, request.body);
     r->timeout = r->terms.channel->timeout;
     if (r->timeout <= 0)
         r->timeout = atomic_load_explicit(&house->timeout, memory_order_relaxed);
@@ -271,15 +378,44 @@ static void call_upstream(struct relay *r)
 
 /* ---- the hold ---- */
 
-static void refuse(struct relay *r, const struct err *why)
+/* Gives the kept answer of an earlier call again; false when there is none. */
+static bool replay(struct relay *r)
 {
-    struct err err = *why;
+    struct front_call *call = r->call;
+    struct answer_reader *reader;
 
-    if (err.code == ERR_INSUFFICIENT_QUOTA)
-        (void)err_set(&err, ERR_INSUFFICIENT_QUOTA, NULL,
-                      "You exceeded your current quota, please check your plan and billing details.");
-    answer_err(r, &err, NULL, 0);
+    if (call == NULL)
+        return false;
+    reader = answers_find(r->room->house->answers, r->hold.earlier.request);
+    if (reader == NULL)
+        return false;
+    r->call = NULL;
+    replay_begin(r->room, call, reader, &r->hold.super.err);
     destroy(r);
+    return true;
+}
+
+static void refuse(struct relay *r)
+{
+    struct err err = r->hold.super.err;
+
+    switch (err.code) {
+    case ERR_INSUFFICIENT_QUOTA:
+        (void)err_set(&err, ERR_INSUFFICIENT_QUOTA, NULL, "%s", relay_no_quota);
+        end_with_err(r, &err, NULL, 0);
+        break;
+    case ERR_IDEMPOTENCY_DONE:
+        if (!replay(r))
+            end_with_err(r, &err, &no_retry, 1);
+        break;
+    case ERR_IDEMPOTENCY_RUNNING:
+    case ERR_IDEMPOTENCY_REUSED:
+        end_with_err(r, &err, &no_retry, 1);
+        break;
+    default:
+        end_with_err(r, &err, NULL, 0);
+        break;
+    }
 }
 
 static void held(struct mail *mail)
@@ -288,33 +424,18 @@ static void held(struct mail *mail)
     struct relay *r = TG_CONTAINER(struct relay, hold, op);
 
     if (op->err.code != ERR_OK)
-        refuse(r, &op->err);
+        refuse(r);
     else if (r->call == NULL)
         settle(r, NULL);
     else
         call_upstream(r);
 }
 
-/* The customer's own bytes, with the channel's name of the model; copied, as they must outlive the client. */
-static void copy_body(struct relay *r, struct slice body)
-{
-    char name[LIMIT_MODEL * 6 + 16];
-    struct slice parts[UPSTREAM_BODY_PARTS];
-    size_t length;
-    int n = image_request_body(&r->request, body, r->terms.upstream_model, name, sizeof(name), parts, &length);
-
-    (void)buf_reserve(&r->body, length);
-    for (int i = 0; i < n; i++)
-        buf_append_slice(&r->body, parts[i]);
-    TG_ASSERT(!r->body.full && r->body.len == length);
-}
-
-void relay_begin(struct relay *r, const struct channel_way *way, struct slice body)
+void relay_begin(struct relay *r, struct upstream_route *route)
 {
     const struct front_owner owner = {r, on_gone, on_ready};
 
-    copy_body(r, body);
-    r->route = upstream_route_ref(way->generations);
+    r->route = upstream_route_ref(route);
     r->hold.id = r->id;
     r->hold.super =
         (struct store_op){.mail = {.deliver = held}, .reply_to = loop_mailbox(r->room->loop), .kind = STORE_HOLD};

@@ -10,7 +10,10 @@
 
 struct relay_house; /* what all loops share */
 
-struct relay_house *relay_house_create(struct store *store, struct secrets *secrets, const struct conf *conf);
+/* <cache_directory>: is there, and ours; where large uploads wait and answers are kept. Copies what it needs of <conf>.
+ */
+TG_MUSTCHECK enum err_code relay_house_create(struct store *store, struct secrets *secrets, const struct conf *conf,
+                                              const char *cache_directory, struct relay_house **out, struct err *err);
 /* After the loops' threads have ended, while the loops are still in memory. Relays that are still under way keep the
  * house. */
 void relay_house_destroy(struct relay_house *house);

@@ -39,12 +39,16 @@ static unsigned count_used(const struct relay *r, int images, struct price_quant
     unsigned flags = 0;
 
     if (facts->usage == REPLY_USAGE_GOOD) {
-        *q = facts->quantities;
+        if (r->reply.events)
+            quote_choose_usage(spec, slice_from(facts->size), slice_from(facts->quality), images, facts->partial_images,
+                               &facts->quantities, &facts->largest, q);
+        else
+            *q = facts->quantities;
         q->of[PRICE_IMAGE] = images;
         q->of[PRICE_REQUEST] = 1;
         return 0;
     }
-    quote_estimate(spec, slice_from(facts->size), slice_from(facts->quality), images, 0, q);
+    quote_estimate(spec, slice_from(facts->size), slice_from(facts->quality), images, facts->partial_images, q);
     if (per_token)
         flags |= USAGE_ESTIMATED;
     if (facts->usage == REPLY_USAGE_UNTRUSTED) {
@@ -68,6 +72,7 @@ static enum err_code fill_capture(struct relay *r, struct err *err)
     usage->call = r->hold.call;
     usage->created_at = r->hold.created_at;
     usage->images = r->facts.images < spec->n ? r->facts.images : spec->n;
+    usage->partial_images = r->facts.partial_images;
     usage->status = r->status;
     usage->duration_ms = duration_ms(r);
     usage->upstream_ms = to_ms(r->upstream_us);
@@ -106,7 +111,7 @@ struct store_op *settle_fill(struct relay *r, enum outcome_money money)
             return &r->settle.capture.super;
         /* Only figures that no balance can hold come here; they cannot be what was used. */
         LOG(LOG_UNTRUSTED_USAGE, LOG_F_ID("request", "req", r->id), LOG_F_STR("why", err.message));
-        r->outcome = outcome_of(UPSTREAM_COMPLETE, 200, &(struct reply_facts){.whole = false}, SLICE_NONE);
+        r->outcome = outcome_nonsense();
         money = OUTCOME_DOUBT;
     }
     return money == OUTCOME_DOUBT ? fill_doubt(r) : fill_void(r);

@@ -12,11 +12,9 @@
  *  (1) Every transfer ends in done(), exactly once, from the wire's collect or begin, never inside libcurl.
  *  (2) A transfer is in the `waiting` list exactly while begin has something to do for it.
  *  (3) An end counts as "not reached" only when libcurl has handed no byte of the request to the kernel.
- *
- * A reused connection may turn out to be dead. libcurl then sends the request again on a fresh one by itself, when not
- * a byte of a reply had come: upstreams close idle connections at any time, and a customer must not see that. The
- * upstream might in theory have acted on the first copy; the customer is charged once in any case, because a hold is
- * captured once.
+ *  (4) No second copy of a request leaves: on_prereq runs before every sending and refuses when (3) does not hold. So a
+ *      body is read once, from its begin to its end, and never rewound. Over TLS libcurl calls a first write failed
+ *      although some of its records may have left; the last one has not, so nobody can have acted on a whole request.
  *
  * One thread: the loop's. */
 #include "upstream.h"
@@ -26,13 +24,21 @@
 #include "daemon/base/attrs.h"
 #include "daemon/base/limits.h"
 #include "daemon/base/secret.h"
+#include "upstream_body.h"
 #include "upstream_wire.h"
 
 enum {
-    POOL_IDLE = 256,         /* easy handles kept for the next calls */
-    POOL_BUFFER = 64 * 1024, /* libcurl's receive buffer, for as long as a transfer runs */
-    POOL_UPLOAD = 16 * 1024, /* libcurl's send buffer, made only when a request does not leave in one write */
-    POOL_KEEPALIVE = 60      /* seconds of silence before TCP asks whether the upstream is still there */
+    POOL_IDLE = 256, /* easy handles kept for the next calls */
+    /* libcurl's receive buffer, and its send buffer if the request does not leave in one write. A transfer has them
+     * from its start to its end: what is made small for many that wait costs the few large ones half as much time
+     * again. */
+    POOL_BUFFER = 64 * 1024,
+    POOL_BUFFER_SMALL = 16 * 1024,
+    POOL_KEEPALIVE = 60, /* seconds of silence before TCP asks whether the upstream is still there */
+    /* Whole seconds that a connection may have rested to be used again. Many servers close after 5 (node, uvicorn), and
+     * a request that crosses such a closing on its way is lost and in doubt; a new connection costs milliseconds of a
+     * call that takes seconds. libcurl rounds the age down: this ends below 4 seconds. */
+    POOL_REST = 3
 };
 
 struct upstream_route {
@@ -47,20 +53,19 @@ struct upstream {
     CURL *easy;
     struct upstream *prev, *next; /* in the pool's waiting list; in its idle list by next */
     struct upstream_callbacks callbacks;
-    struct upstream_route *route; /* what the easy handle is set to; kept for the next call */
-    struct curl_slist own_header; /* in front of the route's, in place */
-    struct slice body[UPSTREAM_BODY_PARTS];
-    int n_body;
-    int read_part; /* where the body is read next, when libcurl asks for it */
-    size_t read_at;
+    struct upstream_route *route;                        /* what the easy handle is set to; kept for the next call */
+    struct curl_slist own_headers[UPSTREAM_OWN_HEADERS]; /* in front of the route's, in place */
+    struct upstream_body body;
     size_t head_bytes;
     int64_t timeout, connect_timeout; /* as set in the easy handle */
+    long buffer;                      /* the same */
     int status;                       /* of the head that came; 0: none yet */
     bool waiting;                     /* in the waiting list */
     bool running;                     /* in the multi */
     bool paused;                      /* the owner wants no data */
     bool stalled;                     /* libcurl was told so */
     bool cancelled;                   /* the owner wants the end */
+    const char *fault;                /* why a callback of ours ended it; NULL: none did */
     char why[CURL_ERROR_SIZE];
 };
 
@@ -145,8 +150,10 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx)
 
     (void)size;
     u->head_bytes += n;
-    if (u->head_bytes > LIMIT_UPSTREAM_HEAD)
+    if (u->head_bytes > LIMIT_UPSTREAM_HEAD) {
+        u->fault = "the reply's head is too large";
         return 0;
+    }
     if (u->status != 0 || n > 2 || (line[0] != '\r' && line[0] != '\n'))
         return n; /* not the end of a head; after the head: trailers */
     curl_easy_getinfo(u->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -182,35 +189,39 @@ static size_t on_data(char *bytes, size_t size, size_t n, void *ctx)
 static size_t on_read(char *out, size_t size, size_t n, void *ctx)
 {
     struct upstream *u = ctx;
-    size_t room = size * n, done = 0;
+    ssize_t got = upstream_body_read(&u->body, out, size * n);
 
-    while (done < room && u->read_part < u->n_body) {
-        struct slice part = u->body[u->read_part];
-        size_t left = part.len - u->read_at;
-        size_t take = left < room - done ? left : room - done;
-
-        if (take > 0)
-            memcpy(out + done, part.p + u->read_at, take);
-        done += take;
-        u->read_at += take;
-        if (u->read_at == part.len) {
-            u->read_part++;
-            u->read_at = 0;
-        }
-    }
-    return done;
+    if (got >= 0)
+        return (size_t)got;
+    u->fault = "the request could not be read back";
+    return CURL_READFUNC_ABORT;
 }
 
-/* libcurl rewinds when it repeats the request on a fresh connection. */
-static int on_seek(void *ctx, curl_off_t offset, int origin)
+/* Whether the kernel may have got some of the request. The size counts what the first write took; libcurl takes the
+ * time when it writes more, even if that first write took nothing. */
+static bool was_sent(const struct upstream *u)
+{
+    long first = 0;
+    curl_off_t later = 0;
+
+    curl_easy_getinfo(u->easy, CURLINFO_REQUEST_SIZE, &first);
+    curl_easy_getinfo(u->easy, CURLINFO_STARTTRANSFER_TIME_T, &later);
+    return first != 0 || later != 0;
+}
+
+/* Connected and about to send: for the first time, or again because a reused connection was dead. */
+static int on_prereq(void *ctx, char *remote, char *local, int remote_port, int local_port)
 {
     struct upstream *u = ctx;
 
-    if (origin != SEEK_SET || offset != 0)
-        return CURL_SEEKFUNC_CANTSEEK;
-    u->read_part = 0;
-    u->read_at = 0;
-    return CURL_SEEKFUNC_OK;
+    (void)remote;
+    (void)local;
+    (void)remote_port;
+    (void)local_port;
+    if (!was_sent(u))
+        return CURL_PREREQFUNC_OK;
+    u->fault = "the connection was closed before a reply came";
+    return CURL_PREREQFUNC_ABORT;
 }
 
 /* ---- ends ---- */
@@ -220,6 +231,7 @@ static void release(struct upstream *u)
     struct upstream_pool *pool = u->pool;
 
     wait_remove(u);
+    upstream_body_release(&u->body);
     pool->n_busy--;
     if (pool->n_idle < POOL_IDLE) {
         u->next = pool->idle;
@@ -239,14 +251,25 @@ static void finish(struct upstream *u, enum upstream_end end, const char *why)
     release(u);
 }
 
+/* An upstream may answer without reading all of the request, and close: sending fails after the reply has come. */
+static bool is_answered(const struct upstream *u, CURLcode code)
+{
+    curl_off_t length = -1, got = 0;
+
+    if (u->status == 0 || code == CURLE_OK)
+        return u->status != 0;
+    if (code != CURLE_SEND_ERROR || u->stalled)
+        return false;
+    curl_easy_getinfo(u->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    curl_easy_getinfo(u->easy, CURLINFO_SIZE_DOWNLOAD_T, &got);
+    return length >= 0 && got == length;
+}
+
 static enum upstream_end classify(const struct upstream *u, CURLcode code)
 {
-    long sent = 0;
-
-    if (code == CURLE_OK && u->status != 0)
+    if (is_answered(u, code))
         return UPSTREAM_COMPLETE;
-    curl_easy_getinfo(u->easy, CURLINFO_REQUEST_SIZE, &sent);
-    if (sent == 0)
+    if (!was_sent(u))
         return code == CURLE_OPERATION_TIMEDOUT ? UPSTREAM_CONNECT_TIMED_OUT : UPSTREAM_UNREACHED;
     return code == CURLE_OPERATION_TIMEDOUT ? UPSTREAM_TIMED_OUT : UPSTREAM_BROKEN;
 }
@@ -260,8 +283,8 @@ static void end_transfer(struct upstream *u, CURLcode code)
     u->running = false;
     if (end == UPSTREAM_CANCELLED)
         why = "cancelled";
-    else if (u->head_bytes > LIMIT_UPSTREAM_HEAD)
-        why = "the reply's head is too large";
+    else if (end != UPSTREAM_COMPLETE && u->fault != NULL)
+        why = u->fault;
     else if (end != UPSTREAM_COMPLETE)
         why = u->why[0] != '\0' ? u->why : curl_easy_strerror(code);
     finish(u, end, why);
@@ -338,16 +361,15 @@ static void prepare(struct upstream *u)
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-    if (u->pool->ca_file != NULL) {
+    if (u->pool->ca_file != NULL)
         curl_easy_setopt(easy, CURLOPT_CAINFO, u->pool->ca_file);
-        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
+    /* With a folder beside the file libcurl would read all authorities again for every connection. */
+    curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)POOL_KEEPALIVE);
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)POOL_BUFFER);
-    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)POOL_UPLOAD);
+    curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)POOL_REST);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate"); /* decode them; routes may ask for identity */
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, u);
@@ -355,8 +377,8 @@ static void prepare(struct upstream *u)
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, u);
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
     curl_easy_setopt(easy, CURLOPT_READDATA, u);
-    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
-    curl_easy_setopt(easy, CURLOPT_SEEKDATA, u);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_prereq);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, u);
     wire_adopt(&u->pool->wire, easy);
 }
 
@@ -378,42 +400,42 @@ static struct upstream *take(struct upstream_pool *pool)
     return u;
 }
 
-static void set_route(struct upstream *u, struct upstream_route *route, const char *header)
+static void set_route(struct upstream *u, struct upstream_route *route)
 {
-    if (u->route != route) {
-        upstream_route_unref(u->route);
-        u->route = upstream_route_ref(route);
-        curl_easy_setopt(u->easy, CURLOPT_URL, route->url);
+    if (u->route == route)
+        return;
+    upstream_route_unref(u->route);
+    u->route = upstream_route_ref(route);
+    curl_easy_setopt(u->easy, CURLOPT_URL, route->url);
+}
+
+/* libcurl only walks the list, so the call's own headers stand in front of the shared ones without a copy. */
+static void set_headers(struct upstream *u, const struct upstream_request *request)
+{
+    struct curl_slist *first = u->route->headers;
+
+    TG_ASSERT(request->n_headers >= 0 && request->n_headers <= UPSTREAM_OWN_HEADERS);
+    for (int i = request->n_headers - 1; i >= 0; i--) {
+        u->own_headers[i] = (struct curl_slist){(char *)(uintptr_t)request->headers[i], first};
+        first = &u->own_headers[i];
     }
-    /* libcurl only walks the list, so the call's own header stands in front of the shared ones without a copy. */
-    u->own_header = (struct curl_slist){(char *)(uintptr_t)header, route->headers};
-    curl_easy_setopt(u->easy, CURLOPT_HTTPHEADER, header != NULL ? &u->own_header : route->headers);
+    curl_easy_setopt(u->easy, CURLOPT_HTTPHEADER, first);
 }
 
 static void set_body(struct upstream *u, const struct upstream_request *request)
 {
-    curl_off_t length = 0;
+    const char *piece;
 
-    TG_ASSERT(request->n_body >= 0 && request->n_body <= UPSTREAM_BODY_PARTS);
-    u->n_body = request->n_body;
-    u->read_part = 0;
-    u->read_at = 0;
-    for (int i = 0; i < request->n_body; i++) {
-        u->body[i] = request->body[i];
-        length += (curl_off_t)request->body[i].len;
-    }
+    upstream_body_set(&u->body, request->body, request->n_body);
     if (!u->route->post) {
         curl_easy_setopt(u->easy, CURLOPT_HTTPGET, 1L);
         return;
     }
-    /* One part leaves in the same write as the head when it is small; several are asked for by on_read. */
-    curl_easy_setopt(u->easy, CURLOPT_POSTFIELDSIZE_LARGE, length);
-    if (request->n_body <= 1) {
-        curl_easy_setopt(u->easy, CURLOPT_POSTFIELDS, length > 0 ? request->body[0].p : "");
-    } else {
-        curl_easy_setopt(u->easy, CURLOPT_POSTFIELDS, NULL);
-        curl_easy_setopt(u->easy, CURLOPT_POST, 1L);
-    }
+    piece = upstream_body_piece(&u->body);
+    curl_easy_setopt(u->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)u->body.len);
+    curl_easy_setopt(u->easy, CURLOPT_POSTFIELDS, piece);
+    if (piece == NULL)
+        curl_easy_setopt(u->easy, CURLOPT_POST, 1L); /* on_read gives it */
 }
 
 static long to_milliseconds(int64_t us)
@@ -433,6 +455,15 @@ static void set_times(struct upstream *u, int64_t timeout, int64_t connect_timeo
     u->connect_timeout = connect_timeout;
 }
 
+static void set_buffers(struct upstream *u, long size)
+{
+    /* Refused while the buffer of a call that got nowhere still stands: that one serves then. */
+    if (u->buffer == size || curl_easy_setopt(u->easy, CURLOPT_BUFFERSIZE, size) != CURLE_OK)
+        return;
+    curl_easy_setopt(u->easy, CURLOPT_UPLOAD_BUFFERSIZE, size);
+    u->buffer = size;
+}
+
 struct upstream *upstream_start(struct upstream_pool *pool, const struct upstream_request *request,
                                 const struct upstream_callbacks *callbacks)
 {
@@ -442,10 +473,13 @@ struct upstream *upstream_start(struct upstream_pool *pool, const struct upstrea
     u->head_bytes = 0;
     u->status = 0;
     u->running = u->paused = u->stalled = u->cancelled = false;
+    u->fault = NULL;
     u->why[0] = '\0';
-    set_route(u, request->route, request->header);
+    set_route(u, request->route);
+    set_headers(u, request);
     set_body(u, request);
     set_times(u, request->timeout, request->connect_timeout);
+    set_buffers(u, request->small_buffers ? POOL_BUFFER_SMALL : POOL_BUFFER);
     wait_add(u);
     return u;
 }

@@ -6,15 +6,20 @@
  * are collected after every socket action and after adding; easy handles are reused; what all calls to one place share
  * is prepared once, as a route.
  *
+ * A request is sent once. A reused connection may turn out to be dead only after the request left; libcurl would then
+ * repeat it on a fresh one, and an upstream that had acted on the first copy would be paid twice. That ends here as
+ * UPSTREAM_BROKEN, unless not a byte of the request had been handed to the kernel.
+ *
  * Callbacks never run inside upstream_start, upstream_resume or upstream_cancel, but from the loop. The owner may call
  * upstream_pause, upstream_resume and upstream_cancel at any time, also from callbacks, and upstream_start too. */
 #ifndef TG_RELAY_UPSTREAM_H
 #define TG_RELAY_UPSTREAM_H
 
-#include "daemon/front/loop.h"
 #include "daemon/base/slice.h"
+#include "daemon/base/spool.h"
+#include "daemon/front/loop.h"
 
-enum { UPSTREAM_BODY_PARTS = 3 };
+enum { UPSTREAM_BODY_PARTS = 3, UPSTREAM_OWN_HEADERS = 2 };
 
 struct upstream_pool; /* per loop: the multi, idle easies */
 struct upstream;      /* one transfer */
@@ -34,11 +39,20 @@ struct upstream_route *upstream_route_create(const char *method, const char *url
 struct upstream_route *upstream_route_ref(struct upstream_route *route);
 void upstream_route_unref(struct upstream_route *route); /* NULL-safe */
 
+/* A run of a body: of memory, or of a spool that may lie in a file. */
+struct upstream_part {
+    struct slice bytes;        /* when there is no spool */
+    const struct spool *spool; /* NULL: bytes */
+    uint64_t at, len;          /* in the spool */
+};
+
 struct upstream_request {
-    struct upstream_route *route; /* a reference is taken for as long as it is needed */
-    const char *header;           /* one more "name: value", of this call alone; borrowed until done; NULL: none */
-    struct slice body[UPSTREAM_BODY_PARTS]; /* borrowed until done */
+    struct upstream_route *route;              /* a reference is taken for as long as it is needed */
+    const char *headers[UPSTREAM_OWN_HEADERS]; /* more "name: value", of this call alone; borrowed until done */
+    int n_headers;
+    struct upstream_part body[UPSTREAM_BODY_PARTS]; /* what they point at is borrowed until done */
     int n_body;
+    bool small_buffers;      /* for replies that come in small pieces over a long time: many of them wait at once */
     int64_t timeout;         /* microseconds, the whole call */
     int64_t connect_timeout; /* microseconds */
 };

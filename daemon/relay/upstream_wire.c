@@ -29,8 +29,8 @@
 
 enum {
     WIRE_ROUNDS = 8,        /* turns of begin-run-collect before the loop gets its own again */
-    WIRE_READS = 8,         /* socket actions for one event while full buffers come */
-    WIRE_FULL = 48 * 1024,  /* body bytes of one action that tell a full buffer: more may wait */
+    WIRE_TURN = 256 * 1024, /* body bytes of one turn after which others come first */
+    WIRE_YIELD = 100,       /* microseconds until it goes on then: past the loop's own rounds of timers */
     WIRE_CONNECTIONS = 1024 /* idle connections kept */
 };
 
@@ -48,7 +48,7 @@ static void arm(struct wire *w)
     int64_t delay;
 
     if (w->due || w->wanted) {
-        loop_timer_arm(w->loop, &w->timer, 0);
+        loop_timer_arm(w->loop, &w->timer, w->received >= WIRE_TURN ? WIRE_YIELD : 0);
     } else if (w->deadline < 0) {
         loop_timer_disarm(w->loop, &w->timer);
     } else if (w->timer.place < 0 || w->timer.due != w->deadline) {
@@ -61,7 +61,6 @@ static void action(struct wire *w, curl_socket_t fd, int bits)
 {
     int running;
 
-    w->received = 0;
     (void)curl_multi_socket_action(w->multi, fd, bits, &running);
 }
 
@@ -76,11 +75,12 @@ static void finish_turn(struct wire *w)
             action(w, CURL_SOCKET_TIMEOUT, 0);
         }
         w->collect(w->ctx);
-        if (!w->due && !w->wanted)
+        if ((!w->due && !w->wanted) || w->received >= WIRE_TURN)
             break;
     }
     w->turning = false;
     arm(w);
+    w->received = 0;
 }
 
 static void on_timer(struct loop_timer *timer)
@@ -159,7 +159,9 @@ static void on_socket(struct loop_watch *watch, unsigned events)
     struct wire_link *link = TG_CONTAINER(struct wire_link, watch, watch);
     struct wire *w = link->wire;
     curl_socket_t fd = watch->fd;
-    int bits = (events & LOOP_READ ? CURL_CSELECT_IN : 0) | (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0);
+    /* Before a write libcurl looks for itself what can be done, at the last moment: an upstream that answers early and
+     * closes while a long request is being sent makes the write fail, and with it the reply that lies there to read. */
+    int bits = (events & LOOP_WRITE) == 0 ? CURL_CSELECT_IN : 0;
 
     if (!link->owned) {
         unregister(link);
@@ -167,9 +169,7 @@ static void on_socket(struct loop_watch *watch, unsigned events)
     }
     TG_ASSERT(!w->turning);
     w->turning = true;
-    action(w, fd, bits != 0 ? bits : CURL_CSELECT_ERR);
-    for (int i = 1; i < WIRE_READS && w->received >= WIRE_FULL && link->owned; i++)
-        action(w, fd, CURL_CSELECT_IN);
+    action(w, fd, bits);
     finish_turn(w);
 }
 

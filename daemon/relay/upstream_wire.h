@@ -21,7 +21,7 @@ struct wire {
     bool due;         /* libcurl asked to be run at once */
     bool wanted;      /* the owner asked for a turn */
     bool turning;     /* inside wire_turn or a socket's event */
-    size_t received;  /* body bytes since the last socket action; the owner adds */
+    size_t received;  /* body bytes of this turn; the owner adds */
     bool public_only; /* refuse addresses that lie inside */
 
     void *ctx;

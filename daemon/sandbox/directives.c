@@ -36,11 +36,16 @@ static bool read_count(struct slice text, int64_t max, int64_t *out)
     return read_amount(text, none, max, out);
 }
 
+static const struct unit times[] = {{"us", 1}, {"ms", 1000}, {"s", 1000000}, {NULL, 0}};
+
 static void set_latency(struct directives *d, struct slice value)
 {
-    static const struct unit times[] = {{"us", 1}, {"ms", 1000}, {"s", 1000000}, {NULL, 0}};
-
     (void)read_amount(value, times, DIRECTIVE_LATENCY_MAX, &d->latency);
+}
+
+static void set_pause(struct directives *d, struct slice value)
+{
+    (void)read_amount(value, times, DIRECTIVE_LATENCY_MAX, &d->pause);
 }
 
 static void set_status(struct directives *d, struct slice value)
@@ -51,15 +56,28 @@ static void set_status(struct directives *d, struct slice value)
         d->status = (int)status;
 }
 
-static void set_usage(struct directives *d, struct slice value)
+/* A word and what it stands for; ends with a NULL word. */
+struct word {
+    const char *name;
+    unsigned value;
+};
+
+static bool read_word(struct slice text, const struct word *words, unsigned *out)
+{
+    for (; words->name != NULL; words++) {
+        if (slice_eq_str(text, words->name)) {
+            *out = words->value;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set_figures(struct directives *d, struct slice value)
 {
     int64_t figures[3];
     struct slice head;
 
-    if (slice_eq_str(value, "none")) {
-        d->usage_none = true;
-        return;
-    }
     for (int i = 0; i < 3; i++) {
         bool more = slice_cut(value, ',', &head, &value);
 
@@ -70,12 +88,37 @@ static void set_usage(struct directives *d, struct slice value)
     d->usage_given = true;
 }
 
+static void set_usage(struct directives *d, struct slice value)
+{
+    static const struct word places[] = {
+        {"none", USAGE_NONE}, {"last", USAGE_LAST}, {"repeated", USAGE_REPEATED}, {NULL, 0}};
+    static const struct word lies[] = {{"negative", LIE_NEGATIVE}, {"fractional", LIE_FRACTIONAL},
+                                       {"huge", LIE_HUGE},         {"inconsistent", LIE_INCONSISTENT},
+                                       {"zero", LIE_ZERO},         {NULL, 0}};
+    unsigned word;
+
+    if (read_word(value, places, &word))
+        d->usage_on = (enum directive_usage)word;
+    else if (read_word(value, lies, &word))
+        d->lie = (enum directive_lie)word;
+    else
+        set_figures(d, value);
+}
+
 static void set_images(struct directives *d, struct slice value)
 {
     int64_t n;
 
     if (read_count(value, 10, &n))
         d->images = (int)n;
+}
+
+static void set_partials(struct directives *d, struct slice value)
+{
+    int64_t n;
+
+    if (read_count(value, 3, &n))
+        d->partials = (int)n;
 }
 
 static const struct unit sizes[] = {{"", 1}, {"B", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024}, {NULL, 0}};
@@ -85,15 +128,34 @@ static void set_bytes(struct directives *d, struct slice value)
     (void)read_amount(value, sizes, DIRECTIVE_BYTES_MAX, &d->bytes);
 }
 
-static void set_die(struct directives *d, struct slice value)
+static void set_stop(struct directives *d, struct slice value, bool hang)
 {
     static const struct unit percent[] = {{"%", 1}, {NULL, 0}};
-    int64_t share;
+    static const struct unit events[] = {{"events", 1}, {"event", 1}, {NULL, 0}};
+    enum directive_stop stop = STOP_NEVER;
+    int64_t at = 0;
 
-    if (slice_eq_str(value, "headers"))
-        d->die = DIRECTIVE_DIE_HEADERS;
-    else if (read_amount(value, percent, 100, &share))
-        d->die = (int)share;
+    if (slice_eq_str(value, hang ? "" : "headers"))
+        stop = STOP_HEADERS;
+    else if (read_amount(value, percent, 100, &at))
+        stop = STOP_PERCENT;
+    else if (read_amount(value, events, 1000, &at))
+        stop = STOP_EVENTS;
+    if (stop == STOP_NEVER)
+        return;
+    d->stop = stop;
+    d->stop_at = at;
+    d->hang = hang;
+}
+
+static void set_die(struct directives *d, struct slice value)
+{
+    set_stop(d, value, false);
+}
+
+static void set_hang(struct directives *d, struct slice value)
+{
+    set_stop(d, value, true);
 }
 
 static void set_slow(struct directives *d, struct slice value)
@@ -107,14 +169,66 @@ static void set_split(struct directives *d, struct slice value)
     (void)read_amount(value, sizes, DIRECTIVE_BYTES_MAX, &d->split);
 }
 
-static void set_hang(struct directives *d, struct slice value)
+static void set_form(struct directives *d, struct slice value)
 {
-    d->hang = value.len == 0;
+    static const struct word forms[] = {{"json", FORM_JSON}, {"events", FORM_EVENTS}, {"html", FORM_HTML},
+                                        {"text", FORM_TEXT}, {"error", FORM_ERROR},   {"cut", FORM_CUT},
+                                        {NULL, FORM_ASKED}};
+    unsigned form;
+
+    if (read_word(value, forms, &form))
+        d->form = (enum directive_form)form;
+}
+
+static void set_events(struct directives *d, struct slice value)
+{
+    static const struct word manners[] = {{"crlf", EVENTS_CRLF},
+                                          {"cr", EVENTS_CR},
+                                          {"untyped", EVENTS_UNTYPED},
+                                          {"done", EVENTS_DONE},
+                                          {"lines", EVENTS_LINES},
+                                          {"comments", EVENTS_COMMENTS},
+                                          {"minimal", EVENTS_MINIMAL},
+                                          {"unknown", EVENTS_UNKNOWN},
+                                          {"open", EVENTS_OPEN},
+                                          {"error", EVENTS_ERROR},
+                                          {NULL, 0}};
+    unsigned manner, all = 0;
+    struct slice head;
+    bool more;
+
+    do {
+        more = slice_cut(value, ',', &head, &value);
+        if (!read_word(head, manners, &manner))
+            return;
+        all |= manner;
+    } while (more);
+    d->events = all;
+}
+
+static void set_retry_after(struct directives *d, struct slice value)
+{
+    (void)read_count(value, DIRECTIVE_LATENCY_MAX / 1000000, &d->retry_after);
 }
 
 static void set_moderation(struct directives *d, struct slice value)
 {
     d->moderation = value.len == 0;
+}
+
+static void set_gzip(struct directives *d, struct slice value)
+{
+    d->gzip = value.len == 0;
+}
+
+static void set_chunked(struct directives *d, struct slice value)
+{
+    d->chunked = value.len == 0;
+}
+
+static void set_early(struct directives *d, struct slice value)
+{
+    d->early = value.len == 0;
 }
 
 static void apply(struct directives *d, struct slice inside)
@@ -123,11 +237,15 @@ static void apply(struct directives *d, struct slice inside)
         const char *name;
         void (*set)(struct directives *d, struct slice value);
     } known[] = {
-        {"latency", set_latency}, {"status", set_status},
-        {"usage", set_usage},     {"images", set_images},
-        {"bytes", set_bytes},     {"die", set_die},
-        {"slow", set_slow},       {"split", set_split},
-        {"hang", set_hang},       {"moderation", set_moderation},
+        {"latency", set_latency},   {"status", set_status},
+        {"usage", set_usage},       {"images", set_images},
+        {"partials", set_partials}, {"bytes", set_bytes},
+        {"die", set_die},           {"hang", set_hang},
+        {"slow", set_slow},         {"split", set_split},
+        {"pause", set_pause},       {"as", set_form},
+        {"events", set_events},     {"retry-after", set_retry_after},
+        {"gzip", set_gzip},         {"moderation", set_moderation},
+        {"chunked", set_chunked},   {"early", set_early},
     };
     struct slice name, value;
 
@@ -140,7 +258,7 @@ static void apply(struct directives *d, struct slice inside)
 
 void directives_read(struct slice prompt, struct directives *out)
 {
-    *out = (struct directives){.images = -1, .die = DIRECTIVE_DIE_NEVER};
+    *out = (struct directives){.images = -1, .partials = -1, .retry_after = -1};
     for (size_t i = 0; i + 4 <= prompt.len; i++) {
         size_t end;
 

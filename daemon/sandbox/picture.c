@@ -1,4 +1,4 @@
-/* picture.c - encodes gradients with libpng, libjpeg and libwebp; remembers the last few.
+/* picture.c - encodes gradients with libpng, libjpeg and libwebp; remembers the last few files.
  *
  * Invariant: the same picture gives the same bytes, so that a `url` and the reply that named it agree. One thread (the
  * sandbox has one loop). */
@@ -13,8 +13,7 @@
 #include <zlib.h>
 
 enum {
-    REMEMBERED = 16,
-    FILE_MAX = 64 * 1024 * 1024,
+    REMEMBERED = 64,
     PNG_TAIL = 12,        /* the IEND chunk */
     PNG_CHUNK_FRAME = 12, /* length, type, checksum */
     JPEG_QUALITY = 85
@@ -151,7 +150,7 @@ static const struct buf *encoded(const struct picture *p)
     }
     slot = next_slot++ % REMEMBERED;
     buf_dispose(&remembered[slot].file);
-    buf_init(&remembered[slot].file, FILE_MAX);
+    buf_init(&remembered[slot].file, PICTURE_FILE_MAX);
     remembered[slot].what = *p;
     writers[p->format](p, &remembered[slot].file);
     TG_ASSERT(!remembered[slot].file.full);
@@ -188,10 +187,22 @@ static void append_png_grown(const struct buf *file, size_t zeros, struct buf *o
     buf_append(out, file->p + file->len - PNG_TAIL, PNG_TAIL);
 }
 
-void picture_write(const struct picture *p, int64_t bytes, struct buf *out)
+bool picture_same(const struct picture *a, const struct picture *b)
+{
+    return a->format == b->format && a->w == b->w && a->h == b->h && a->seed == b->seed && a->bytes == b->bytes;
+}
+
+size_t picture_length(const struct picture *p)
+{
+    size_t len = encoded(p)->len;
+
+    return p->bytes > (int64_t)len ? (size_t)p->bytes : len;
+}
+
+void picture_write(const struct picture *p, struct buf *out)
 {
     const struct buf *file = encoded(p);
-    size_t missing = bytes > (int64_t)file->len ? (size_t)bytes - file->len : 0;
+    size_t missing = picture_length(p) - file->len;
 
     if (p->format == PICTURE_PNG && missing >= PNG_CHUNK_FRAME) {
         append_png_grown(file, missing - PNG_CHUNK_FRAME, out);

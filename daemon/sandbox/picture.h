@@ -11,11 +11,19 @@ struct picture {
     enum picture_format format;
     int w, h; /* pixels, 1..3840 */
     uint64_t seed;
+    int64_t bytes; /* the file is grown to so many when it is smaller: a PNG by a private chunk, the others by bytes
+                      behind the end, which decoders skip; 0: as it is */
 };
 
-/* Appends the file; grown to <bytes> when it is smaller (a PNG by a private chunk, the others by bytes behind the end,
- * which decoders skip). <bytes> 0: as it is. <out> must have room. The last few pictures are remembered. One thread. */
-void picture_write(const struct picture *p, int64_t bytes, struct buf *out);
+enum { PICTURE_FILE_MAX = 128 * 1024 * 1024 }; /* bytes of any file */
+
+/* Appends the file; <out> must have room. The last few pictures are remembered. One thread. */
+void picture_write(const struct picture *p, struct buf *out);
+
+/* Bytes that picture_write appends. */
+size_t picture_length(const struct picture *p);
+
+bool picture_same(const struct picture *a, const struct picture *b);
 
 const char *picture_format_name(enum picture_format format); /* "png", "jpeg", "webp": also behind "image/" */
 bool picture_format_parse(struct slice text, enum picture_format *out);

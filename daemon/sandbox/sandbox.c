@@ -8,80 +8,12 @@
 #include "daemon/base/log.h"
 #include "daemon/base/secret.h"
 #include "daemon/billing/model.h"
-#include "generations.h"
-#include "served.h"
+#include "endpoints.h"
 
 enum {
-    BODY_MAX = 64 * 1024 * 1024,
+    BODY_MAX = 1024 * 1024, /* of routes that name no limit of their own */
     CONNECTIONS_MAX = 20000,
-    REQUEST_TIMEOUT_S = 120,
-    MODEL_CREATED = 1698785189 /* when dall-e-3 was announced; every model says the same */
-};
-
-static void served_handle(void *sandbox, struct front_call *call)
-{
-    struct buf body;
-
-    (void)sandbox;
-    buf_init(&body, SERVED_KEYS * 256);
-    served_print(&body);
-    front_reply_json(call, 200, buf_slice(&body));
-    buf_dispose(&body);
-}
-
-static void append_model(struct buf *out, const char *name)
-{
-    buf_append_str(out, "{\"id\":");
-    buf_append_json_string(out, slice_from(name));
-    buf_printf(out, ",\"object\":\"model\",\"created\":%d,\"owned_by\":\"sandbox\"}", MODEL_CREATED);
-}
-
-static void models_handle(void *sandbox, struct front_call *call)
-{
-    const struct model_card *card;
-    struct buf body;
-    size_t pos = 0;
-    const char *comma = "";
-
-    (void)sandbox;
-    buf_init(&body, LIMIT_ADMIN_BODY);
-    buf_append_str(&body, "{\"object\":\"list\",\"data\":[");
-    while ((card = model_next(&pos)) != NULL) {
-        buf_append_str(&body, comma);
-        append_model(&body, card->name);
-        comma = ",";
-    }
-    buf_append_str(&body, "]}\n");
-    front_reply_json(call, 200, buf_slice(&body));
-    buf_dispose(&body);
-}
-
-static void model_handle(void *sandbox, struct front_call *call)
-{
-    const struct model_card *card = model_find(front_call_param(call));
-    struct buf body;
-    struct err err;
-
-    (void)sandbox;
-    if (card == NULL) {
-        (void)err_set(&err, ERR_MODEL_NOT_FOUND, "model", "The model `%.*s` does not exist",
-                      (int)front_call_param(call).len, front_call_param(call).p);
-        front_reply_err(call, &err, NULL, 0);
-        return;
-    }
-    buf_init(&body, LIMIT_ADMIN_BODY);
-    append_model(&body, card->name);
-    front_reply_json(call, 200, buf_slice(&body));
-    buf_dispose(&body);
-}
-
-static const struct front_route routes[] = {
-    {"POST", "/v1/images/generations", generations_handle, 0, LIMIT_GENERATION_BODY},
-    {"GET", "/v1/models", models_handle, 0, 0},
-    {"GET", "/v1/models/{rest}", model_handle, 0, 0},
-    {"GET", "/sandbox/served", served_handle, 0, 0},
-    {"GET", "/sandbox/images/{id}", generations_picture, 0, 0},
-    {NULL, NULL, NULL, 0, 0},
+    REQUEST_TIMEOUT_S = 120
 };
 
 static void print_address(const struct front *front)
@@ -111,7 +43,7 @@ int sandbox_run(const char *listen, int64_t latency)
                                             .http2 = true,
                                             .max_body = BODY_MAX,
                                             .request_timeout = REQUEST_TIMEOUT_S * CLOCK_SECOND,
-                                            .routes = routes,
+                                            .routes = sandbox_routes,
                                             .ctx = &sandbox};
     const struct front_options options = {
         .threads = 1, .max_connections = CONNECTIONS_MAX, .listeners = &listener, .n_listeners = 1};

@@ -8,6 +8,7 @@ struct served {
     char key[SECRET_KEY_TEXT]; /* masked */
     int64_t requests;
     int64_t images;
+    int64_t partials;
 };
 
 static struct served total;
@@ -31,28 +32,37 @@ static struct served *find(struct slice bearer)
     return &by_key[n_keys++];
 }
 
-static void count(struct served *s, int images)
+static void count(struct served *s, int images, int partials)
 {
     s->requests++;
     s->images += images;
+    s->partials += partials;
 }
 
-void served_add(struct slice bearer, int images)
+void served_add(struct slice bearer, int images, int partials)
 {
-    count(&total, images);
-    count(find(bearer), images);
+    count(&total, images, partials);
+    count(find(bearer), images, partials);
+}
+
+static void print_counts(const struct served *s, struct buf *out)
+{
+    buf_printf(out, "\"requests\":%lld,\"images\":%lld,\"partial_images\":%lld", (long long)s->requests,
+               (long long)s->images, (long long)s->partials);
 }
 
 void served_print(struct buf *out)
 {
-    buf_printf(out, "{\"requests\":%lld,\"images\":%lld,\"by_key\":{", (long long)total.requests,
-               (long long)total.images);
+    buf_append_char(out, '{');
+    print_counts(&total, out);
+    buf_append_str(out, ",\"by_key\":{");
     for (size_t i = 0; i < n_keys; i++) {
         if (i > 0)
             buf_append_char(out, ',');
         buf_append_json_string(out, slice_from(by_key[i].key));
-        buf_printf(out, ":{\"requests\":%lld,\"images\":%lld}", (long long)by_key[i].requests,
-                   (long long)by_key[i].images);
+        buf_append_str(out, ":{");
+        print_counts(&by_key[i], out);
+        buf_append_char(out, '}');
     }
     buf_append_str(out, "}}\n");
 }

@@ -6,11 +6,11 @@
 
 enum { SERVED_KEYS = 1024 }; /* keys told apart; further ones count as "other" */
 
-/* One accepted call by the key <bearer> that made <images> pictures (they count once they are made, delivered or not).
- */
-void served_add(struct slice bearer, int images);
+/* One accepted call by the key <bearer> that made <images> pictures and <partials> partial ones (they count once they
+ * are made, delivered or not). */
+void served_add(struct slice bearer, int images, int partials);
 
-/* {"requests", "images", "by_key": {"sk-...aB3x": {"requests", "images"}}} */
+/* {"requests", "images", "partial_images", "by_key": {"sk-...aB3x": {"requests", "images", "partial_images"}}} */
 void served_print(struct buf *out);
 
 #endif

@@ -1,4 +1,5 @@
-/* fuzz_reply.c - any bytes as a reply: the facts are the same however it is cut. The first two bytes say how. */
+/* fuzz_reply.c - any bytes as a reply, and as the data of an event: the facts are the same however it is cut. The first
+ * two bytes say how. */
 #include <stdlib.h>
 
 #include "daemon/base/attrs.h"
@@ -7,14 +8,17 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Pieces whose lengths a small generator gives; <seed> 0: in one piece. Each from memory of its own size. */
-static struct reply_facts scan_reply(const uint8_t *data, size_t size, unsigned seed)
+static struct reply_facts scan_reply(const uint8_t *data, size_t size, unsigned seed, bool event)
 {
     struct reply_scan s;
     struct reply_facts facts;
     size_t at = 0;
     unsigned x = seed;
 
-    reply_scan_init(&s);
+    if (event)
+        reply_scan_init_event(&s);
+    else
+        reply_scan_init(&s);
     while (at < size) {
         size_t n = seed == 0 ? size : 1 + (x = x * 1103515245U + 12345U, x >> 16) % 40;
         char *copy;
@@ -27,6 +31,8 @@ static struct reply_facts scan_reply(const uint8_t *data, size_t size, unsigned 
         at += n;
     }
     reply_scan_finish(&s, &facts);
+    TG_ASSERT(event || s.types == 0);
+    facts.partial_images = s.types; /* no fact of a reply: carries the types out */
     return facts;
 }
 
@@ -42,18 +48,27 @@ static void check_facts(const struct reply_facts *f)
     TG_ASSERT(f->images >= 0 && (f->whole || f->usage == REPLY_USAGE_NONE));
 }
 
+static void check_cuts(const uint8_t *data, size_t size, unsigned seed, bool event)
+{
+    struct reply_facts whole = scan_reply(data, size, 0, event);
+    struct reply_facts cut = scan_reply(data, size, seed, event);
+
+    check_facts(&whole);
+    TG_ASSERT(whole.whole == cut.whole && whole.has_error == cut.has_error && whole.has_data == cut.has_data);
+    TG_ASSERT(whole.images == cut.images && whole.usage == cut.usage && whole.partial_images == cut.partial_images);
+    TG_ASSERT(memcmp(&whole.quantities, &cut.quantities, sizeof(cut.quantities)) == 0);
+    TG_ASSERT(memcmp(&whole.quantities, &whole.largest, sizeof(whole.largest)) == 0);
+    TG_ASSERT(strcmp(whole.size, cut.size) == 0 && strcmp(whole.quality, cut.quality) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct reply_facts whole, cut;
+    unsigned seed;
 
     if (size < 2)
         return 0;
-    whole = scan_reply(data + 2, size - 2, 0);
-    cut = scan_reply(data + 2, size - 2, 1U + data[0] + 256U * data[1]);
-    check_facts(&whole);
-    TG_ASSERT(whole.whole == cut.whole && whole.has_error == cut.has_error && whole.has_data == cut.has_data);
-    TG_ASSERT(whole.images == cut.images && whole.usage == cut.usage);
-    TG_ASSERT(memcmp(&whole.quantities, &cut.quantities, sizeof(cut.quantities)) == 0);
-    TG_ASSERT(strcmp(whole.size, cut.size) == 0 && strcmp(whole.quality, cut.quality) == 0);
+    seed = 1U + data[0] + 256U * data[1];
+    check_cuts(data + 2, size - 2, seed, false);
+    check_cuts(data + 2, size - 2, seed, true);
     return 0;
 }

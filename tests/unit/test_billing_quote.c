@@ -282,6 +282,55 @@ static void check_item(const struct image_spec *spec, const char *size, const ch
     assert_int_equal(item.operation, spec->operation);
 }
 
+/* Of usages with so many tokens out, summed and largest, the one that the call is charged by. */
+static void check_chosen(const struct image_spec *spec, int images, int partials, int64_t sum, int64_t largest,
+                         int64_t expected)
+{
+    struct price_quantities a = {.of = {[PRICE_TEXT_INPUT] = 70, [PRICE_IMAGE_OUTPUT] = sum}};
+    struct price_quantities b = {.of = {[PRICE_TEXT_INPUT] = 10, [PRICE_IMAGE_OUTPUT] = largest}};
+    struct price_quantities got;
+
+    quote_choose_usage(spec, SLICE_NONE, SLICE_NONE, images, partials, &a, &b, &got);
+    assert_int_equal(got.of[PRICE_IMAGE_OUTPUT], expected);
+    assert_memory_equal(&got, expected == sum ? &a : &b, sizeof(got));
+}
+
+static void test_choose_usage(void **state)
+{
+    struct image_spec spec = spec_of("gpt-image-1", "1024x1024", "medium", 3); /* 1056 tokens each */
+
+    (void)state;
+    spec.partial_images = 2;
+    check_chosen(&spec, 3, 0, 3 * 1056, 1056, 3 * 1056);     /* each told its own */
+    check_chosen(&spec, 3, 0, 9 * 1056, 3 * 1056, 3 * 1056); /* each told the call's */
+    check_chosen(&spec, 3, 6, 9 * 1256, 3 * 1256, 3 * 1256);
+    check_chosen(&spec, 3, 6, 3 * 1256, 1256, 3 * 1256);
+    check_chosen(&spec, 2, 0, 2 * 1056 + 7, 2 * 1056 - 7, 2 * 1056 - 7); /* a tie */
+    check_chosen(&spec, 2, 0, 2 * 1056 + 6, 2 * 1056 - 7, 2 * 1056 + 6);
+    check_chosen(&spec, 2, 4, 2 * 1056 + 405, 2 * 1056, 2 * 1056 + 405); /* partials count */
+    check_chosen(&spec, 2, 0, 2 * 1056 + 405, 2 * 1056, 2 * 1056);
+    check_chosen(&spec, 2, 0, INT64_MAX, 0, 0);
+    spec = spec_of("dall-e-2", "1024x1024", "", 2);
+    check_chosen(&spec, 2, 0, 2000, 1000, 1000);
+    spec = spec_of("a-model-of-its-own", "", "", 2);
+    check_chosen(&spec, 2, 0, 2000, 1000, 1000);
+}
+
+/* The effective size and quality count, not the asked ones. */
+static void test_choose_usage_by_what_was_made(void **state)
+{
+    struct image_spec spec = spec_of("gpt-image-1", "auto", "auto", 2);
+    struct price_quantities sum = {.of = {[PRICE_IMAGE_OUTPUT] = 2 * 4160}};
+    struct price_quantities largest = {.of = {[PRICE_IMAGE_OUTPUT] = 4160}};
+    struct price_quantities got;
+
+    (void)state;
+    quote_choose_usage(&spec, SLICE("1024x1024"), SLICE("high"), 2, 0, &sum, &largest, &got);
+    assert_int_equal(got.of[PRICE_IMAGE_OUTPUT], 2 * 4160);
+    quote_choose_usage(&spec, SLICE("1024x1024"), SLICE("medium"), 2, 0, &sum, &largest, &got);
+    assert_int_equal(got.of[PRICE_IMAGE_OUTPUT], 4160);
+}
+
 static void test_item(void **state)
 {
     struct image_spec spec = spec_of("gpt-image-1", "auto", "", 1);
@@ -466,6 +515,8 @@ int main(void)
         cmocka_unit_test(test_ceiling_follows_the_rates),
         cmocka_unit_test(test_ceiling_covers_cached_input),
         cmocka_unit_test(test_estimate),
+        cmocka_unit_test(test_choose_usage),
+        cmocka_unit_test(test_choose_usage_by_what_was_made),
         cmocka_unit_test(test_item),
         cmocka_unit_test(test_nothing_exceeds_its_ceiling),
     };

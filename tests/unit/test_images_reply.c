@@ -30,6 +30,8 @@ static void check_same(const struct reply_facts *a, const struct reply_facts *b)
     assert_int_equal(a->images, b->images);
     assert_int_equal(a->usage, b->usage);
     assert_memory_equal(&a->quantities, &b->quantities, sizeof(a->quantities));
+    assert_memory_equal(&a->quantities, &a->largest, sizeof(a->quantities));
+    assert_memory_equal(&a->largest, &b->largest, sizeof(a->largest));
     assert_string_equal(a->size, b->size);
     assert_string_equal(a->quality, b->quality);
 }
@@ -240,6 +242,38 @@ static void test_shapes(void **state)
     assert_int_equal(f.usage, REPLY_USAGE_GOOD);
 }
 
+/* The data of an event: the picture stands at the top, and so does what a reply may have. */
+static void test_data_of_an_event(void **state)
+{
+    static const struct {
+        const char *text;
+        int images;
+        unsigned types;
+    } cases[] = {
+        {"{\"type\":\"image_edit.completed\",\"b64_json\":\"x\",\"url\":\"y\"}", 1, REPLY_TYPE_COMPLETED},
+        {"{\"b64_json\":\"\",\"url\":null,\"type\":\"x.partial_image\"}", 0, REPLY_TYPE_PARTIAL},
+        {"{\"a\":{\"type\":\"x.completed\",\"url\":\"x\"},\"type\":\"error\"}", 0, REPLY_TYPE_ERROR},
+        {"{\"data\":[{\"url\":\"x\"},{\"url\":\"x\",\"type\":\"x\"}],\"type\":\"ping\"}", 2, REPLY_TYPE_OTHER},
+        {"{\"url\":\"x\",\"data\":[]}", 1, 0},
+        {"{\"type\":\"x.completed\",\"type\":\"\",\"type\":null,\"type\":\"x.partial_image\"}", 0,
+         REPLY_TYPE_COMPLETED | REPLY_TYPE_PARTIAL},
+        {"{\"type\":\"\\u00e9.partial_image\"}", 0, REPLY_TYPE_COMPLETED}, /* cannot be read: in doubt */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct reply_scan s;
+        struct reply_facts f;
+
+        reply_scan_init_event(&s);
+        reply_scan_feed(&s, cases[i].text, strlen(cases[i].text));
+        reply_scan_finish(&s, &f);
+        if (!f.whole || f.images != cases[i].images || s.types != cases[i].types)
+            fail_msg("%s: %d images, types %u", cases[i].text, f.images, s.types);
+        assert_int_equal(scan_text(cases[i].text).images, i == 3 ? 2 : 0); /* a reply has none at the top */
+    }
+}
+
 /* A long reply in pieces: base64 of 32 MB is crossed in constant memory. */
 static void test_long(void **state)
 {
@@ -265,9 +299,11 @@ static void test_long(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dalle),           cmocka_unit_test(test_gpt),        cmocka_unit_test(test_usage_good),
-        cmocka_unit_test(test_usage_untrusted), cmocka_unit_test(test_usage_none), cmocka_unit_test(test_not_whole),
-        cmocka_unit_test(test_shapes),          cmocka_unit_test(test_long),
+        cmocka_unit_test(test_dalle),      cmocka_unit_test(test_gpt),
+        cmocka_unit_test(test_usage_good), cmocka_unit_test(test_usage_untrusted),
+        cmocka_unit_test(test_usage_none), cmocka_unit_test(test_not_whole),
+        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_data_of_an_event),
+        cmocka_unit_test(test_long),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "daemon/images/request.h"
+#include "lib_request.h"
 
 static int start(void **state)
 {
@@ -19,25 +19,21 @@ static int start(void **state)
 
 static struct image_request read_good(const char *body)
 {
-    struct image_request r;
-    struct err err = {0};
-
-    if (image_request_read(slice_from(body), &r, &err) != ERR_OK)
-        fail_msg("%s: %s", body, err.message);
-    return r;
+    return lib_request_good(OPERATION_GENERATIONS, LIB_JSON_TYPE, slice_from(body));
 }
 
 static void check_refused(const char *body, enum err_code code, const char *param, const char *message)
 {
-    struct image_request r;
-    struct err err = {0};
-    enum err_code got = image_request_read(slice_from(body), &r, &err);
+    lib_request_refused(OPERATION_GENERATIONS, LIB_JSON_TYPE, slice_from(body), code, param, message);
+}
 
-    if (got != code)
-        fail_msg("%.200s: got %s, not %s", body, err_name(got), err_name(code));
-    assert_string_equal(err.param, param);
-    if (message != NULL)
-        assert_string_equal(err.message, message);
+static enum err_code check_type(enum image_operation operation, const char *type, struct err *err)
+{
+    struct image_reader *r = NULL;
+    enum err_code code = image_reader_create(operation, slice_from(type), &r, err);
+
+    image_reader_destroy(r);
+    return code;
 }
 
 static void test_type(void **state)
@@ -55,16 +51,39 @@ static void test_type(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-        assert_int_equal(image_request_check_type(slice_from(good[i]), &err), ERR_OK);
+        assert_int_equal(check_type(OPERATION_GENERATIONS, good[i], &err), ERR_OK);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_int_equal(image_request_check_type(slice_from(bad[i]), &err), ERR_UNSUPPORTED_CONTENT_TYPE);
-    (void)!image_request_check_type(SLICE("text/plain; x"), &err);
+        assert_int_equal(check_type(OPERATION_GENERATIONS, bad[i], &err), ERR_UNSUPPORTED_CONTENT_TYPE);
+    assert_int_equal(check_type(OPERATION_GENERATIONS, "text/plain; x", &err), ERR_UNSUPPORTED_CONTENT_TYPE);
     assert_string_equal(
         err.message,
         "Unsupported content type: 'text/plain'. This API method only accepts 'application/json' requests, "
         "but you specified the header 'Content-Type: text/plain'. Please try again with a supported content "
         "type.");
     assert_string_equal(err.param, "");
+    assert_int_equal(check_type(OPERATION_GENERATIONS, "", &err), ERR_UNSUPPORTED_CONTENT_TYPE);
+    assert_string_equal(err.message, "Missing content type. This API method only accepts 'application/json' requests; "
+                                     "please try again with that in the header 'Content-Type'.");
+}
+
+static void test_type_of_operations(void **state)
+{
+    struct err err;
+
+    (void)state;
+    assert_int_equal(check_type(OPERATION_EDITS, LIB_JSON_TYPE, &err), ERR_OK);
+    assert_int_equal(check_type(OPERATION_EDITS, LIB_FORM_TYPE, &err), ERR_OK);
+    assert_int_equal(check_type(OPERATION_EDITS, "Multipart/Form-Data; charset=utf-8; Boundary=\"a b\"", &err), ERR_OK);
+    assert_int_equal(check_type(OPERATION_EDITS, "multipart/mixed; boundary=x", &err), ERR_UNSUPPORTED_CONTENT_TYPE);
+    assert_int_equal(check_type(OPERATION_EDITS, "multipart/form-data", &err), ERR_BAD_REQUEST);
+    assert_int_equal(check_type(OPERATION_EDITS, "", &err), ERR_UNSUPPORTED_CONTENT_TYPE);
+    assert_int_equal(check_type(OPERATION_VARIATIONS, LIB_FORM_TYPE, &err), ERR_OK);
+    assert_int_equal(check_type(OPERATION_VARIATIONS, LIB_JSON_TYPE, &err), ERR_UNSUPPORTED_CONTENT_TYPE);
+    assert_string_equal(
+        err.message,
+        "Unsupported content type: 'application/json'. This API method only accepts 'multipart/form-data' requests, "
+        "but you specified the header 'Content-Type: application/json'. Please try again with a supported content "
+        "type.");
 }
 
 static void test_fields(void **state)
@@ -132,6 +151,9 @@ static void test_lookalikes(void **state)
 {
     (void)state;
     check_refused("{\"prompt\":\"x\",\"n\":1,\"N\":10}", ERR_UNKNOWN_PARAMETER, "N", "Unknown parameter: 'N'.");
+    check_refused("{\"prompt\":\"x\",\"n[]\":10}", ERR_UNKNOWN_PARAMETER, "n[]", NULL);
+    check_refused("{\"prompt\":\"x\",\" n\":10}", ERR_UNKNOWN_PARAMETER, " n", NULL);
+    check_refused("{\"prompt\":\"x\",\"n\\t\":10}", ERR_UNKNOWN_PARAMETER, "n\t", NULL);
     check_refused("{\"prompt\":\"x\",\"Model\":\"gpt-image-2\"}", ERR_UNKNOWN_PARAMETER, "Model", NULL);
     check_refused("{\"prompt\":\"x\",\"\\u017fize\":\"1024x1024\"}", ERR_UNKNOWN_PARAMETER, "\xC5\xBFize", NULL);
     check_refused("{\"prompt\":\"x\",\"partial_image\xC5\xBF\":3}", ERR_UNKNOWN_PARAMETER, "partial_image\xC5\xBF",
@@ -322,7 +344,6 @@ static void test_quality(void **state)
     check_refused("{\"prompt\":\"x\",\"quality\":1}", ERR_INVALID_TYPE, "quality", NULL);
 }
 
-/* What the card does not list is held for at the dearest that it does. */
 /* By usage, what the card does not list is the upstream's to judge and held for at the dearest; a price per picture
  * must be known before, so there it is refused. */
 static void test_unlisted_quality(void **state)
@@ -359,20 +380,10 @@ static void test_stream(void **state)
 static void check_body(const char *body, const char *upstream, const char *expected)
 {
     struct image_request r = read_good(body);
-    char name[IMAGE_REQUEST_NAME];
-    struct slice parts[3];
-    size_t length;
-    struct buf all;
-    int n = image_request_body(&r, slice_from(body), upstream, name, sizeof(name), parts, &length);
+    struct buf sent = lib_request_patch(&r, slice_from(body), upstream);
 
-    buf_init(&all, 4096);
-    for (int i = 0; i < n; i++)
-        buf_append_slice(&all, parts[i]);
-    assert_int_equal(all.len, length);
-    assert_int_equal(n, strcmp(body, expected) == 0 ? 1 : 3);
-    assert_int_equal(strlen(expected), length);
-    assert_memory_equal(all.p, expected, length);
-    buf_dispose(&all);
+    assert_string_equal(sent.p, expected);
+    buf_dispose(&sent);
 }
 
 static void test_upstream_body(void **state)
@@ -396,21 +407,47 @@ static void test_longest_name(void **state)
 {
     struct image_request r = read_good("{\"prompt\":\"x\"}");
     char model[LIMIT_MODEL];
-    char name[IMAGE_REQUEST_NAME];
-    struct slice parts[3];
-    size_t length;
+    char room[IMAGE_PATCH];
+    struct image_patch patch;
 
     (void)state;
     memset(model, 1, sizeof(model) - 1);
     model[sizeof(model) - 1] = '\0';
-    assert_int_equal(image_request_body(&r, SLICE("{\"prompt\":\"x\"}"), model, name, sizeof(name), parts, &length), 3);
-    assert_int_equal(parts[1].len, (sizeof(model) - 1) * 6 + 11);
+    assert_true(image_request_patch(&r, model, room, &patch));
+    assert_int_equal(patch.text.len, (sizeof(model) - 1) * 6 + 11);
+}
+
+/* LIMIT_GENERATION_BODY bytes are read, one more is not, and is not waited for. */
+static void test_largest_body(void **state)
+{
+    static const char head[] = "{\"prompt\":\"x\",\"z\":\"", tail[] = "\"}";
+    size_t len = LIMIT_GENERATION_BODY;
+    char *body = mem_alloc(len + 1);
+    struct image_reader *r;
+    struct err err;
+
+    (void)state;
+    memset(body, 'z', len + 1);
+    memcpy(body, head, sizeof(head) - 1);
+    memcpy(body + len - 2, tail, 2);
+    (void)lib_request_good(OPERATION_GENERATIONS, LIB_JSON_TYPE, (struct slice){body, len});
+    body[len] = ' ';
+    lib_request_refused(OPERATION_GENERATIONS, LIB_JSON_TYPE, (struct slice){body, len + 1}, ERR_TOO_LARGE, "",
+                        "The request body is larger than 1048576 bytes.");
+    assert_int_equal(image_reader_create(OPERATION_GENERATIONS, SLICE(LIB_JSON_TYPE), &r, &err), ERR_OK);
+    assert_int_equal(image_reader_feed(r, (struct slice){body, len}, &err), ERR_OK);
+    assert_int_equal(image_reader_feed(r, SLICE(" "), &err), ERR_TOO_LARGE);
+    assert_int_equal(image_reader_feed(r, SLICE(" "), &err), ERR_TOO_LARGE);
+    image_reader_destroy(r);
+    free(body);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_type),
+        cmocka_unit_test(test_type_of_operations),
+        cmocka_unit_test(test_largest_body),
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_body_refused),
         cmocka_unit_test(test_lookalikes),
