@@ -91,6 +91,9 @@ static enum kind kind_of_status(int status, struct slice body)
     case 415:
     case 422:
         return read_refusal(body);
+    case 504:
+    case 524: /* a proxy before the upstream stopped waiting (524: Cloudflare's); what stands behind it may go on */
+        return TIMEOUT;
     default:
         return REFUSED; /* 3xx, the rest of 4xx, 5xx: it says that it did nothing */
     }
