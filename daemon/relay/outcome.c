@@ -11,6 +11,7 @@ enum kind {
     DELIVERED,      /* 200, a whole reply with pictures */
     EMPTY,          /* 200, whole, an error object or nothing in it, and no usage */
     CUT_OFF,        /* a stream that broke after some of its pictures */
+    OVERDUE,        /* a stream that had not all of its pictures when the call's time was up */
     GAVE_UP,        /* a stream that ended with an error event before its first picture */
     NONSENSE,       /* 200 (or another 2xx) that is none of these */
     CALLER_ERROR,   /* the customer's own input was refused */
@@ -29,6 +30,8 @@ static const struct outcome table[] = {
                "The image service returned no image. You were not charged."},
     [CUT_OFF] = {OUTCOME_CAPTURE, OUTCOME_DELIVERED, ERR_UPSTREAM, false, true,
                  "The connection to the image service broke before all images had come."},
+    [OVERDUE] = {OUTCOME_CAPTURE, OUTCOME_DELIVERED, ERR_UPSTREAM_TIMEOUT, false, true,
+                 "The image service did not send all images in time."},
     [GAVE_UP] = {OUTCOME_VOID, OUTCOME_REFUSED, ERR_OK, false, false, NULL},
     [NONSENSE] = {OUTCOME_DOUBT, OUTCOME_IN_DOUBT, ERR_UPSTREAM_INVALID, false, true,
                   "The image service returned a response that could not be understood."},
@@ -115,8 +118,10 @@ static enum kind kind_of_events(const struct outcome_seen *seen)
 {
     const struct reply_facts *facts = seen->facts;
 
+    if (facts->images > 0 && (seen->enough || (seen->end == UPSTREAM_COMPLETE && facts->whole)))
+        return DELIVERED;
     if (facts->images > 0)
-        return seen->enough || (seen->end == UPSTREAM_COMPLETE && facts->whole) ? DELIVERED : CUT_OFF;
+        return seen->end == UPSTREAM_TIMED_OUT ? OVERDUE : CUT_OFF;
     if (facts->has_error && facts->usage == REPLY_USAGE_NONE)
         return GAVE_UP;
     if (seen->enough || seen->end == UPSTREAM_COMPLETE)
