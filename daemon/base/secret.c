@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "log.h"
 
 enum {
@@ -377,21 +378,6 @@ static enum err_code read_master(const char *path, struct master *m, struct err 
     return code;
 }
 
-static bool write_all(int fd, const char *bytes, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
-
-        if (n < 0 && errno != EINTR)
-            return false;
-        if (n > 0) {
-            bytes += n;
-            len -= (size_t)n;
-        }
-    }
-    return true;
-}
-
 /* A file's name is safe only when its directory was synced too. */
 static bool sync_directory_of(const char *path)
 {
@@ -418,7 +404,7 @@ static bool write_new(const char *path, const char *bytes, size_t len)
 
     if (fd < 0)
         return false;
-    done = write_all(fd, bytes, len) && fsync(fd) == 0;
+    done = file_write_at(fd, bytes, len, 0) && fsync(fd) == 0;
     return close(fd) == 0 && done;
 }
 

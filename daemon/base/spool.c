@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "buf.h"
+#include "file.h"
 
 struct spool {
     const char *directory;
@@ -54,18 +55,9 @@ static enum err_code no_room(struct err *err)
 
 static enum err_code write_file(struct spool *s, struct slice bytes, struct err *err)
 {
-    size_t done = 0;
-
-    while (done < bytes.len) {
-        ssize_t n = pwrite(s->fd, bytes.p + done, bytes.len - done, (off_t)(s->len + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return no_room(err);
-        done += (size_t)n;
-    }
-    s->len += done;
+    if (!file_write_at(s->fd, bytes.p, bytes.len, s->len))
+        return no_room(err);
+    s->len += bytes.len;
     return ERR_OK;
 }
 
@@ -117,24 +109,13 @@ bool spool_memory(const struct spool *s, struct slice *out)
 
 ssize_t spool_read(const struct spool *s, uint64_t offset, void *out, size_t cap)
 {
-    size_t done = 0;
-
     if (offset >= s->len)
         return 0;
     if (cap > s->len - offset)
         cap = (size_t)(s->len - offset);
-    if (s->fd < 0) {
+    if (s->fd < 0)
         memcpy(out, s->memory.p + offset, cap);
-        return (ssize_t)cap;
-    }
-    while (done < cap) {
-        ssize_t n = pread(s->fd, (char *)out + done, cap - done, (off_t)(offset + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        done += (size_t)n;
-    }
-    return (ssize_t)done;
+    else if (!file_read_at(s->fd, out, cap, offset))
+        return -1;
+    return (ssize_t)cap;
 }

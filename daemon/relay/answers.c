@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/base/file.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/secret.h"
 #include "daemon/base/table.h"
@@ -298,22 +299,6 @@ static void give_up(struct answer_writer *w)
     pthread_mutex_unlock(&w->answers->lock);
 }
 
-static bool write_at(int fd, const void *bytes, size_t len, uint64_t offset)
-{
-    size_t done = 0;
-
-    while (done < len) {
-        ssize_t n = pwrite(fd, (const char *)bytes + done, len - done, (off_t)(offset + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        done += (size_t)n;
-    }
-    return true;
-}
-
 /* Whether there is room for <n> more bytes; older answers make it. */
 static bool take_room(struct answers *a, size_t n)
 {
@@ -338,7 +323,7 @@ void answers_add(struct answer_writer *w, struct slice bytes)
     fits = take_room(w->answers, bytes.len);
     w->len += bytes.len;
     if (!fits || w->len > (uint64_t)w->answers->max_answer ||
-        !write_at(w->fd, bytes.p, bytes.len, sizeof(struct file_head) + at))
+        !file_write_at(w->fd, bytes.p, bytes.len, sizeof(struct file_head) + at))
         give_up(w);
     else
         secret_hash_add(w->hash, bytes);
@@ -365,7 +350,7 @@ static bool write_head(struct answer_writer *w, const struct answer_head *head)
     file.events = head->events;
     (void)slice_copy(slice_from(head->upstream_id), file.upstream_id, sizeof(file.upstream_id));
     finish_digest(w->hash, &file, file.digest);
-    return write_at(w->fd, &file, sizeof(file), 0);
+    return file_write_at(w->fd, &file, sizeof(file), 0);
 }
 
 /* The writer's room becomes the entry's. */
@@ -420,27 +405,11 @@ void answers_drop(struct answer_writer *w)
 
 /* ---- reading ---- */
 
-static bool read_at(int fd, void *out, size_t len, uint64_t offset)
-{
-    size_t done = 0;
-
-    while (done < len) {
-        ssize_t n = pread(fd, (char *)out + done, len - done, (off_t)(offset + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        done += (size_t)n;
-    }
-    return true;
-}
-
 static bool read_head(struct answer_reader *r)
 {
     const struct file_head *file = &r->file;
 
-    if (!read_at(r->fd, &r->file, sizeof(r->file), 0) || memcmp(file->magic, magic, MAGIC) != 0)
+    if (!file_read_at(r->fd, &r->file, sizeof(r->file), 0) || memcmp(file->magic, magic, MAGIC) != 0)
         return false;
     r->head.status = file->status;
     r->head.events = file->events != 0;
@@ -539,7 +508,7 @@ static bool check_piece(struct answer_reader *r)
     uint64_t left = r->file.len - r->checked;
     size_t len = left < PROOF_PIECE ? (size_t)left : PROOF_PIECE;
     char *piece = mem_alloc(PROOF_PIECE);
-    bool ok = read_at(r->fd, piece, len, sizeof(r->file) + r->checked);
+    bool ok = file_read_at(r->fd, piece, len, sizeof(r->file) + r->checked);
 
     if (ok)
         secret_hash_add(r->hash, (struct slice){piece, len});
@@ -570,7 +539,7 @@ ssize_t answer_read(struct answer_reader *r, uint64_t offset, void *out, size_t 
 
     if (cap > left)
         cap = (size_t)left;
-    return read_at(r->fd, out, cap, sizeof(r->file) + offset) ? (ssize_t)cap : -1;
+    return file_read_at(r->fd, out, cap, sizeof(r->file) + offset) ? (ssize_t)cap : -1;
 }
 
 void answer_close(struct answer_reader *r)
