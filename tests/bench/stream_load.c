@@ -3,10 +3,9 @@
  *   stream_load PORT PATH KEY STREAMS PER_SECOND
  *
  * Opens STREAMS connections, PER_SECOND at most, with one streamed call each, and reads them to their ends. Prints
- * "open" when each has its first event, and at the end one line of JSON: how many events came, and how long after the
- * mock had written them (it tells the time in each; same machine, same clock), but for those that came before all were
- * open. One thread.
- */
+ * "open" when each has its first event, and at the end one line of JSON: how many partial images and completed events
+ * came, and how long after stream_mock had written them (same machine, same clock); what came before all were open is
+ * left out. One thread. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,8 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KEPT = 32, PIECE = 65536, TURN = 512, REQUEST_MAX = 2048, DIGITS = 16, BEHIND_COLON = 5 };
+enum { KEPT = 32, PIECE = 65536, TURN = 512, REQUEST_MAX = 2048, DIGITS = 16 };
 
+/* "t":"<16 hex digits><0 or 1>" */
 static const char MARK[] = "\"t\":\"", END[] = "\r\n0\r\n\r\n";
 
 struct client {
@@ -33,14 +33,18 @@ struct client {
     char kept[KEPT]; /* a mark or an end may be split */
 };
 
+struct series {
+    int64_t *late;
+    size_t n, cap;
+};
+
 static struct {
     int epoll, port;
     long streams, per_second, opened, started, ended, failed;
     char request[REQUEST_MAX];
     size_t request_len;
     struct client *clients;
-    int64_t *late;
-    size_t n_late, cap_late;
+    struct series partial, completed;
 } load;
 
 static void die(const char *what)
@@ -57,17 +61,17 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void book(int64_t late)
+static void book(struct series *s, int64_t late)
 {
     if (load.started < load.streams)
         return;
-    if (load.n_late == load.cap_late) {
-        load.cap_late = load.cap_late == 0 ? 65536 : load.cap_late * 2;
-        load.late = realloc(load.late, load.cap_late * sizeof(load.late[0]));
-        if (load.late == NULL)
+    if (s->n == s->cap) {
+        s->cap = s->cap == 0 ? 65536 : s->cap * 2;
+        s->late = realloc(s->late, s->cap * sizeof(s->late[0]));
+        if (s->late == NULL)
             die("realloc");
     }
-    load.late[load.n_late++] = late;
+    s->late[s->n++] = late;
 }
 
 static void finish(struct client *c, bool good)
@@ -78,25 +82,31 @@ static void finish(struct client *c, bool good)
     load.failed += !good;
 }
 
+static void note_start(struct client *c)
+{
+    if (c->started)
+        return;
+    c->started = true;
+    if (++load.started == load.streams) {
+        printf("open\n");
+        fflush(stdout);
+    }
+}
+
 /* Looks through what was kept and what came for events' times and for the end of the body. */
 static void look(struct client *c, const char *bytes, size_t len, int64_t at)
 {
     const char *p = bytes, *end = bytes + len, *mark;
 
     while ((mark = memmem(p, (size_t)(end - p), MARK, sizeof(MARK) - 1)) != NULL &&
-           (size_t)(end - mark) >= sizeof(MARK) - 1 + DIGITS) {
+           (size_t)(end - mark) > sizeof(MARK) - 1 + DIGITS) {
         char digits[DIGITS + 1] = {0};
 
-        memcpy(digits, mark + BEHIND_COLON, DIGITS);
-        book(at - (int64_t)strtoull(digits, NULL, 16));
-        if (!c->started) {
-            c->started = true;
-            if (++load.started == load.streams) {
-                printf("open\n");
-                fflush(stdout);
-            }
-        }
-        p = mark + sizeof(MARK) - 1 + DIGITS;
+        mark += sizeof(MARK) - 1;
+        memcpy(digits, mark, DIGITS);
+        book(mark[DIGITS] == '1' ? &load.completed : &load.partial, at - (int64_t)strtoull(digits, NULL, 16));
+        note_start(c);
+        p = mark + DIGITS + 1;
     }
     c->len = (size_t)(end - p) < KEPT ? (size_t)(end - p) : KEPT;
     memcpy(c->kept, end - c->len, c->len);
@@ -144,9 +154,17 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double at_share(double share)
+static double at_share(const struct series *s, double share)
 {
-    return load.n_late == 0 ? 0 : (double)load.late[(size_t)((double)(load.n_late - 1) * share)] / 1e3;
+    return s->n == 0 ? 0 : (double)s->late[(size_t)((double)(s->n - 1) * share)] / 1e3;
+}
+
+static void print_series(const char *name, struct series *s)
+{
+    if (s->n > 0)
+        qsort(s->late, s->n, sizeof(s->late[0]), by_size);
+    printf(",\"%s\":%zu,\"%s_p50\":%.1f,\"%s_p99\":%.1f,\"%s_max\":%.1f", name, s->n, name, at_share(s, 0.5), name,
+           at_share(s, 0.99), name, at_share(s, 1));
 }
 
 static void make_request(const char *path, const char *key)
@@ -199,10 +217,9 @@ int main(int argc, char **argv)
     if (load.clients == NULL)
         die("calloc");
     run();
-    if (load.n_late > 0)
-        qsort(load.late, load.n_late, sizeof(load.late[0]), by_size);
-    printf("{\"streams\":%ld,\"failed\":%ld,\"events\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":"
-           "%.1f}\n",
-           load.streams, load.failed, load.n_late, at_share(0.5), at_share(0.99), at_share(0.999), at_share(1));
+    printf("{\"streams\":%ld,\"failed\":%ld", load.streams, load.failed);
+    print_series("partial", &load.partial);
+    print_series("completed", &load.completed);
+    printf("}\n");
     return load.failed != 0;
 }

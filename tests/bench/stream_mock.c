@@ -2,9 +2,9 @@
  *
  *   stream_mock PORT EVENTS INTERVAL_US BYTES
  *
- * Answers each POST with an event stream of EVENTS partial images, INTERVAL_US apart, each with BYTES of base64 and the
- * time (monotonic nanoseconds) at which it was written, then a completed event with usage. EVENTS 0: one event, then
- * silence until SIGUSR1 completes all streams. One thread.
+ * Answers each POST with an event stream of EVENTS partial images, INTERVAL_US apart, each with BYTES of base64, then a
+ * completed event with usage. Each tells the time (monotonic nanoseconds) at which it was written, and 0 or 1: whether
+ * it is the completed one. EVENTS 0: one event, then silence until SIGUSR1 completes all streams. One thread.
  *
  *   accepted -> READING --request whole--> STREAMING (in the queue, ordered by due time) --completed--> READING
  *
@@ -91,8 +91,8 @@ static bool send_event(struct stream *s, const char *kind, const char *more, boo
 
     len = snprintf(data, sizeof(data),
                    "event: image_generation.%s\ndata: {\"type\":\"image_generation.%s\",\"b64_json\":\"%s\"%s,"
-                   "\"t\":\"%016llx\"}\n\n",
-                   kind, kind, mock.filler, more, (unsigned long long)now_ns());
+                   "\"t\":\"%016llx%d\"}\n\n",
+                   kind, kind, mock.filler, more, (unsigned long long)now_ns(), last);
     framed = snprintf(chunk, sizeof(chunk), "%x\r\n%s\r\n%s", (unsigned)len, data, last ? "0\r\n\r\n" : "");
     return send_all(s, chunk, (size_t)framed);
 }

@@ -207,11 +207,10 @@ def unmount(folder):
 
 def fill(folder):
     """A ballast that leaves no room; there was some for it, as the folder is larger than the store's log grows in a test."""
-    with open(folder / "ballast", "wb") as ballast:
+    with open(folder / "ballast", "wb", buffering=0) as ballast:  # a buffer would be written again by close, and fail again
         try:
-            while True:
-                ballast.write(b"\0" * 65536)
-                ballast.flush()
+            while ballast.write(b"\0" * 65536):
+                pass
         except OSError:
             pass
 

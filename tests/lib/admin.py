@@ -1,10 +1,13 @@
 """The admin API as a test speaks it, and an account (tenant, key) with its balance and records."""
 
 import itertools
+import json
+from contextlib import contextmanager
 from decimal import Decimal
 
 import httpx
 
+from .form import content_type, form
 from .process import PATIENCE
 
 _serial = itertools.count(1)
@@ -20,7 +23,7 @@ class Admin:
     def __init__(self, url, token):
         self.url, self.token = url, token
         self.http = httpx.Client(base_url=url + "/admin/v1", headers={"Authorization": f"Bearer {token}"} if token else {},
-                                 timeout=30 * PATIENCE, trust_env=False)
+                                 timeout=30 * PATIENCE, trust_env=False, limits=httpx.Limits(keepalive_expiry=1))
 
     def close(self):
         self.http.close()
@@ -102,6 +105,24 @@ class Account:
         headers = {k: v for k, v in headers.items() if v is not None}
         with httpx.Client(timeout=kwargs.pop("timeout", 60) * PATIENCE, trust_env=False, verify=kwargs.pop("verify", self.gateway.scheme == "https")) as http:
             return http.post(self.gateway.public_url + path, headers=headers, **kwargs)
+
+    @property
+    def authorization(self):
+        return {"Authorization": f"Bearer {self.secret}"}
+
+    def form(self, *parts, path="/v1/images/edits", kind=None, body=None, **kwargs):
+        """A multipart call of these parts (lib.form), or of <body> as it is."""
+        headers = {"Content-Type": kind or content_type(), **(kwargs.pop("headers", None) or {})}
+        return self.post(form(*parts) if body is None else body, path=path, headers=headers, **kwargs)
+
+    @contextmanager
+    def stream(self, body, path="/v1/images/generations", headers=None, timeout=60):
+        """The response to one call while it comes."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **self.authorization, **(headers or {})}
+        with httpx.Client(timeout=timeout * PATIENCE, trust_env=False) as http, \
+                http.stream("POST", self.gateway.public_url + path, content=content, headers=headers) as reply:
+            yield reply
 
     def settled(self):
         """Balance, once nothing is held any more."""

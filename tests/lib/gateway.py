@@ -80,6 +80,11 @@ class Gateway(Process):
     def ready(self):
         return httpx.get(self.admin_url + "/readyz", timeout=5, trust_env=False)
 
+    def metrics(self):
+        """Every sample by its name and labels, as /metrics spells them."""
+        text = httpx.get(self.admin_url + "/metrics", timeout=5 * PATIENCE, trust_env=False).text
+        return {k: float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")}
+
     @property
     def admin(self):
         if self._admin is None:
@@ -169,11 +174,11 @@ class Sandbox(Process):
         assert code == 0, f"sandbox: exit {code} after TERM:\n{self.text()[-4000:]}"
 
 
-def certificate(directory):
-    """A self-signed certificate for 127.0.0.1: (certificate file, key file)."""
+def certificate(directory, host="IP:127.0.0.1", name=""):
+    """A self-signed certificate for <host>: (certificate file, key file)."""
     import subprocess
-    cert, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+    cert, key = Path(directory) / f"{name}cert.pem", Path(directory) / f"{name}key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests",
+                    "-addext", f"subjectAltName={host}", "-keyout", str(key), "-out", str(cert)],
                    check=True, capture_output=True)
     return cert, key

@@ -27,7 +27,17 @@ def sdks():
 
 
 def generate(folder, base_url, key, body, **options):
-    done = subprocess.run(["node", str(FOLDER / "images.mjs"), str(folder), base_url, key, json.dumps({"body": body, **options})],
+    """What one images.generate saw: ok, data or status, code, param, type, name; attempts; headers."""
+    return _run(folder, base_url, key, {"body": body, **options})
+
+
+def call(folder, account, method, body=None, **options):
+    """What one call of any method saw; the options are those of sdk/images.mjs."""
+    return _run(folder, account.gateway.base_url, account.secret, {"method": method, "body": body or {}, **options})
+
+
+def _run(folder, base_url, key, task):
+    done = subprocess.run(["node", str(FOLDER / "images.mjs"), str(folder), base_url, key, json.dumps(task)],
                           capture_output=True, text=True, timeout=120 * PATIENCE, env=environment())
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -103,8 +103,8 @@ class Process:
         found = COMPLAINT.search(self.text())
         assert not found, f"{found.group(0)}:\n{self.text()[max(0, found.start() - 200):found.start() + 6000]}"
 
-    def rss_kib(self):
+    def rss_kib(self, kind="VmRSS"):
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(kind + ":"):
                 return int(line.split()[1])
         return 0

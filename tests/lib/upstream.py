@@ -1,12 +1,18 @@
 """An upstream that can lie: a raw-socket HTTP/1.1 server in a thread, steered by `script`.
 
 `script` is called as script(connection, request) for each request, on the connection's own thread, and writes whatever bytes it
-wants; helpers below make the usual lies. Requests are kept in `requests`, whatever the answer was.
+wants; helpers below make the usual lies. Requests are kept in `requests`, whatever the answer was. A body of more than
+KEPT bytes is only counted and digested.
+
+`on_head(connection, request)`, when set, runs before the body is read; False ends the connection. `on_body(bytes)`, when set,
+runs after each piece of a body: it sleeps, for an upstream that reads slowly. `tls`, when set, is a server's SSLContext.
 """
 
 import base64
+import hashlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -20,12 +26,18 @@ REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
            429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
 
 
+KEPT = 64 << 20
+PIECE = 1 << 18
+
+
 @dataclass
 class Request:
     method: str
     path: str
     headers: dict
-    body: bytes
+    body: bytes = b""
+    length: int = 0
+    digest: str = ""  # SHA-256 of the body
 
     def json(self):
         return json.loads(self.body)
@@ -36,6 +48,10 @@ class ScriptedUpstream:
     script: object = None
     requests: list = field(default_factory=list)
     idle: set = field(default_factory=set)
+    on_head: object = None
+    on_body: object = None
+    tls: object = None
+    started: int = 0  # requests whose head has come
 
     def __post_init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -46,7 +62,7 @@ class ScriptedUpstream:
 
     @property
     def base_url(self):
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def close(self):
         self.closing.set()
@@ -61,6 +77,8 @@ class ScriptedUpstream:
         """From now on <script> answers; forgets what was asked before, and closes what was kept alive."""
         with self.lock:
             self.requests.clear()
+            self.on_head = self.on_body = None
+            self.started = 0
             idle, self.idle = self.idle, set()
         for conn in idle:
             try:
@@ -82,16 +100,27 @@ class ScriptedUpstream:
 
     def _serve(self, conn):
         conn.settimeout(120)
+        if self.tls:
+            try:
+                conn = self.tls.wrap_socket(conn, server_side=True)
+            except (OSError, ssl.SSLError):
+                conn.close()
+                return
         stream = conn.makefile("rb")
         try:
             while not self.closing.is_set():
                 with self.lock:
                     self.idle.add(conn)
-                request = read_request(stream)
+                request = read_head(stream)
                 if request is None:
                     return
                 with self.lock:
                     self.idle.discard(conn)
+                    self.started += 1
+                if self.on_head is not None and self.on_head(conn, request) is False:
+                    return
+                read_body(stream, request, self.on_body)
+                with self.lock:
                     self.requests.append(request)
                 if self.script(conn, request) is False:
                     return
@@ -107,17 +136,50 @@ class ScriptedUpstream:
                 pass
 
 
-def read_request(stream):
-    head = stream.readline()
-    if not head.strip():
+def read_head(stream):
+    line = stream.readline()
+    if not line.strip():
         return None
-    method, path, _ = head.decode().split(" ", 2)
+    method, path, _ = (line.decode("latin-1") + "  ").split(" ", 2)
     headers = {}
     while (line := stream.readline().strip()):
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
-    length = int(headers.get("content-length", 0))
-    return Request(method, path, headers, stream.read(length))
+    return Request(method, path, headers)
+
+
+def pieces(stream, headers):
+    """The body, piece by piece; ConnectionError when it is cut."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        while (size := int(stream.readline().split(b";")[0] or b"-1", 16)) > 0:
+            yield from exactly(stream, size)
+            stream.readline()
+        while stream.readline().strip():
+            pass
+        return
+    yield from exactly(stream, int(headers.get("content-length", 0)))
+
+
+def exactly(stream, length):
+    while length:
+        data = stream.read1(min(length, PIECE))
+        if not data:
+            raise ConnectionError("the body is cut")
+        length -= len(data)
+        yield data
+
+
+def read_body(stream, request, on_body=None):
+    digest, kept = hashlib.sha256(), []
+    for data in pieces(stream, request.headers):
+        request.length += len(data)
+        digest.update(data)
+        if request.length <= KEPT:
+            kept.append(data)
+        if on_body is not None:
+            on_body(data)
+    request.body = b"".join(kept) if request.length <= KEPT else b""
+    request.digest = digest.hexdigest()
 
 
 def reset(conn):
