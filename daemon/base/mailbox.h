@@ -6,9 +6,14 @@
 #ifndef TG_BASE_MAILBOX_H
 #define TG_BASE_MAILBOX_H
 
+#include <stdbool.h>
+
 struct mail {
     struct mail *next;                  /* owned by the mailbox between post and delivery */
     void (*deliver)(struct mail *mail); /* runs on the receiver's thread */
+    /* It may wait for other work, and be passed by mail that may not: one commit ends many calls at once, and what else
+     * has to be passed on must not wait for all of them. */
+    bool patient;
 };
 
 struct mailbox {

@@ -61,7 +61,8 @@ struct loop {
     struct mailbox box;
     pthread_mutex_t lock;
     struct mail *first, **last;
-    int wake; /* eventfd */
+    struct mail *patient_first, **patient_last; /* taken out of there, not delivered yet */
+    int wake;                                   /* eventfd */
     h2o_socket_t *wake_socket;
     struct front_conn **guards; /* connections whose next head is to be judged; NULL: closed since */
     size_t n_guards, cap_guards;

@@ -14,7 +14,7 @@
 #include "daemon/base/clock.h"
 #include "inside.h"
 
-enum { READY_BATCH = 64, SLEEP_MAX_MS = 1000, TIMER_ROUNDS = 16 };
+enum { READY_BATCH = 64, SLEEP_MAX_MS = 1000, PATIENT_BATCH = 8, TIMER_ROUNDS = 16 };
 
 /* ---- timers ---- */
 
@@ -107,6 +107,8 @@ static int sleep_ms(const struct loop *loop)
 {
     int64_t left;
 
+    if (loop->patient_first != NULL)
+        return 0;
     if (loop->n_timers == 0)
         return SLEEP_MAX_MS;
     left = loop->heap[0]->due - loop_now(loop);
@@ -221,6 +223,15 @@ void loop_wake(struct loop *loop)
     (void)eventfd_write(loop->wake, 1);
 }
 
+static void queue_patient(struct loop *loop, struct mail *mail)
+{
+    mail->next = NULL;
+    if (loop->patient_first == NULL)
+        loop->patient_last = &loop->patient_first;
+    *loop->patient_last = mail;
+    loop->patient_last = &mail->next;
+}
+
 static void deliver_mail(struct loop *loop)
 {
     struct mail *mail;
@@ -233,8 +244,15 @@ static void deliver_mail(struct loop *loop)
     while (mail != NULL) {
         struct mail *next = mail->next;
 
-        mail->deliver(mail);
+        if (mail->patient)
+            queue_patient(loop, mail);
+        else
+            mail->deliver(mail);
         mail = next;
+    }
+    for (int n = 0; n < PATIENT_BATCH && (mail = loop->patient_first) != NULL; n++) {
+        loop->patient_first = mail->next;
+        mail->deliver(mail);
     }
 }
 

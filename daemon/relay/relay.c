@@ -263,7 +263,7 @@ static void settle(struct relay *r, const struct outcome *outcome)
     r->state = RELAY_SETTLING;
     r->outcome = outcome;
     op = settle_fill(r, money);
-    op->mail.deliver = settled;
+    op->mail = (struct mail){.deliver = settled, .patient = true};
     op->reply_to = loop_mailbox(r->room->loop);
     store_submit(r->room->house->store, op);
 }
@@ -437,8 +437,8 @@ void relay_begin(struct relay *r, struct upstream_route *route)
 
     r->route = upstream_route_ref(route);
     r->hold.id = r->id;
-    r->hold.super =
-        (struct store_op){.mail = {.deliver = held}, .reply_to = loop_mailbox(r->room->loop), .kind = STORE_HOLD};
+    r->hold.super = (struct store_op){
+        .mail = {.deliver = held, .patient = true}, .reply_to = loop_mailbox(r->room->loop), .kind = STORE_HOLD};
     r->state = RELAY_HOLDING;
     front_call_own(r->call, &owner);
     store_submit(r->room->house->store, &r->hold.super);
