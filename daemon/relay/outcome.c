@@ -102,12 +102,14 @@ static enum kind kind_of_status(int status, struct slice body)
     }
 }
 
-static enum kind kind_of_reply(int status, const struct reply_facts *facts)
+static enum kind kind_of_reply(const struct outcome_seen *seen)
 {
-    if (status != 200 || !facts->whole)
+    const struct reply_facts *facts = seen->facts;
+
+    if (seen->status != 200 || !facts->whole)
         return NONSENSE;
     if (facts->has_data && facts->images > 0 && !facts->has_error)
-        return DELIVERED;
+        return seen->foreign ? NONSENSE : DELIVERED;
     if (facts->images == 0 && (facts->has_error || facts->usage == REPLY_USAGE_NONE))
         return EMPTY;
     return NONSENSE;
@@ -143,7 +145,7 @@ static enum kind kind_of(const struct outcome_seen *seen)
         return kind_of_events(seen);
     if (end == UPSTREAM_TIMED_OUT)
         return TIMEOUT;
-    return end == UPSTREAM_COMPLETE ? kind_of_reply(seen->status, seen->facts) : BROKEN;
+    return end == UPSTREAM_COMPLETE ? kind_of_reply(seen) : BROKEN;
 }
 
 const struct outcome *outcome_of(const struct outcome_seen *seen)

@@ -22,9 +22,10 @@ struct outcome {
 /* A call as it came to its end. */
 struct outcome_seen {
     enum upstream_end end;
-    int status;  /* 0: no head came */
-    bool events; /* a 200 whose body is an event stream, as was asked for */
-    bool enough; /* events: all images had come, or the upstream had said that there are no more */
+    int status;   /* 0: no head came */
+    bool events;  /* a 200 whose body is an event stream, as was asked for */
+    bool foreign; /* a 200 of the other kind, which is no answer */
+    bool enough;  /* events: all images had come, or the upstream had said that there are no more */
     const struct reply_facts *facts;
     struct slice body; /* of a reply above 299, as far as it was kept; empty when it was too long */
 };

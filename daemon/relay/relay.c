@@ -298,6 +298,7 @@ static const struct outcome *judge(const struct relay *r, enum upstream_end end)
         .end = end,
         .status = r->status,
         .events = reply->events,
+        .foreign = reply->foreign,
         .enough = reply->enough,
         .facts = &r->facts,
         .body = reply->mode == REPLY_HELD ? buf_slice(&reply->filling) : SLICE_NONE,

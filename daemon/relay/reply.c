@@ -217,8 +217,11 @@ size_t reply_take(struct relay *r, const char *bytes, size_t len)
 
     if (r->status != 200)
         return reply->mode == REPLY_HELD ? take_refusal(r, bytes, len) : len;
-    if (reply->foreign)
+    if (reply->foreign) { /* no answer, but it may say that there is nothing to pay for */
+        if (r->request.stream)
+            reply_scan_feed(&reply->scan.json, bytes, len);
         return len;
+    }
     if (!make_room(r, len))
         return 0;
     if (reply->events)
@@ -237,7 +240,7 @@ void reply_end(struct relay *r)
 {
     loop_timer_disarm(r->room->loop, &r->reply.patience);
     events_stop(r);
-    if (r->status != 200 || r->reply.foreign)
+    if (r->status != 200)
         return;
     if (r->reply.events)
         events_end(r);
