@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@
 enum {
     TICK_MS = 50, /* how often a draining daemon looks whether it is done */
     IDLE_TICK_MS = 1000,
+    CROWD = 1000,       /* connections whose memory is worth giving back */
     WHY = 256,          /* bytes kept of why the store failed */
     RESTART_KEYS = 1024 /* bytes for the names of keys that need a restart */
 };
@@ -61,6 +63,7 @@ struct daemon {
     char why[WHY]; /* written before it */
     enum phase phase;
     int64_t drain_until; /* monotonic */
+    int64_t crowd;       /* the most connections seen since memory was given back */
 };
 
 static void store_failed(void *ctx, const char *why)
@@ -337,6 +340,20 @@ static bool is_drained(const struct daemon *d)
     return left == 0 || clock_mono() >= d->drain_until;
 }
 
+/* A crowd of streams leaves its memory with the allocator, between what is still in use. When it has gone the kernel
+ * gets it back; that takes milliseconds, so it waits for quiet. */
+static void give_memory_back(struct daemon *d)
+{
+    int64_t now = front_connections(d->front);
+
+    if (now > d->crowd)
+        d->crowd = now;
+    if (d->crowd < CROWD || now > d->crowd / 8)
+        return;
+    (void)malloc_trim(0);
+    d->crowd = now;
+}
+
 static int wait_ms(const struct daemon *d)
 {
     int64_t watchdog = notify_watchdog_interval() / 1000;
@@ -365,6 +382,7 @@ static int run(struct daemon *d, bool *at_once)
         }
         if (d->phase == DRAINING && is_drained(d))
             return SERVE_DONE;
+        give_memory_back(d);
         if (front_alive(d->front, LOOP_STALL) && store_healthy(d->store))
             notify_watchdog();
     }

@@ -202,6 +202,11 @@ void front_drain(struct front *f)
     close_fds(f);
 }
 
+int64_t front_connections(const struct front *f)
+{
+    return atomic_load(&f->connections);
+}
+
 int64_t front_calls(const struct front *f)
 {
     return atomic_load(&f->calls);

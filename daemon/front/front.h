@@ -66,6 +66,7 @@ TG_MUSTCHECK enum err_code front_start_loops(struct front *f, struct err *err); 
 /* Public listeners accept no more, keep-alive connections close after their answer, GOAWAY on HTTP/2. The others go on,
  * so that a supervisor can watch. Any thread. */
 void front_drain(struct front *f);
+int64_t front_connections(const struct front *f);        /* open ones, of all listeners; any thread */
 int64_t front_calls(const struct front *f);              /* calls not yet answered; any thread */
 bool front_draining(const struct front *f);              /* any thread */
 bool front_alive(const struct front *f, int64_t within); /* every loop turned within the last <within> microseconds */

@@ -80,7 +80,7 @@ class Streams:
         during = rss_kib(gateway.pid)
         mock.send_signal(signal.SIGUSR1)
         self.finish(load)
-        time.sleep(1)
+        time.sleep(3)  # its memory goes back when it is quiet
         return streams, before, during, rss_kib(gateway.pid)
 
 
