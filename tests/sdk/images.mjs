@@ -6,9 +6,12 @@
 //   abort     abort the call after so many milliseconds
 //   headers   of the call; maxRetries and other options go to the client
 // Prints what the caller saw as one line of JSON.
+import { File } from "node:buffer";
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+
+globalThis.File ??= File; // Node 18 has it, but not there; the SDK says to do so
 
 const [folder, baseURL, apiKey, text] = process.argv.slice(2);
 const sdk = pathToFileURL(path.resolve(folder, "node_modules/openai/index.mjs"));
