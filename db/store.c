@@ -188,7 +188,7 @@ static void publish(struct store *s, struct store_op *op, struct record *record)
     atomic_init(&change->left, s->n_subscribers);
     change->op = op;
     for (size_t i = 0; i < s->n_subscribers; i++)
-        change->mails[i] = (struct change_mail){.mail = {NULL, apply_change},
+        change->mails[i] = (struct change_mail){.mail = {.deliver = apply_change},
                                                 .change = change,
                                                 .subscriber = &s->subscribers[i],
                                                 .record = record_ref(record)};
