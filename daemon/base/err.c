@@ -86,22 +86,37 @@ const char *err_name(enum err_code code)
     return row_of(code)->name;
 }
 
-static void append_member(struct buf *out, const char *name, const char *value, const char *after)
+/* The object's members, each behind <lead>. */
+static void append_members(struct buf *out, const struct err *err, const char *lead, const char *colon)
 {
-    buf_printf(out, "    \"%s\": ", name);
-    if (value != NULL)
-        buf_append_json_string(out, slice_from(value));
-    else
-        buf_append_str(out, "null");
-    buf_append_str(out, after);
+    const struct {
+        const char *name, *value;
+    } members[] = {
+        {"message", err->message},
+        {"type", err_type(err->code)},
+        {"param", err->param[0] != '\0' ? err->param : NULL},
+        {"code", err_api_code(err->code)},
+    };
+
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        buf_printf(out, "%s%s\"%s\"%s", i > 0 ? "," : "", lead, members[i].name, colon);
+        if (members[i].value != NULL)
+            buf_append_json_string(out, slice_from(members[i].value));
+        else
+            buf_append_str(out, "null");
+    }
 }
 
 void err_append_json(struct buf *out, const struct err *err)
 {
-    buf_append_str(out, "{\n  \"error\": {\n");
-    append_member(out, "message", err->message, ",\n");
-    append_member(out, "type", err_type(err->code), ",\n");
-    append_member(out, "param", err->param[0] != '\0' ? err->param : NULL, ",\n");
-    append_member(out, "code", err_api_code(err->code), "\n");
-    buf_append_str(out, "  }\n}\n");
+    buf_append_str(out, "{\n  \"error\": {");
+    append_members(out, err, "\n    ", ": ");
+    buf_append_str(out, "\n  }\n}\n");
+}
+
+void err_append_object(struct buf *out, const struct err *err)
+{
+    buf_append_char(out, '{');
+    append_members(out, err, "", ":");
+    buf_append_char(out, '}');
 }

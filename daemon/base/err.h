@@ -36,4 +36,7 @@ const char *err_name(enum err_code code);     /* the enum's name without ERR_, f
  * {"error": {"message", "type", "param", "code"}}; all four keys always. */
 void err_append_json(struct buf *out, const struct err *err);
 
+/* The inner object alone, on one line: {"message", "type", "param", "code"}. */
+void err_append_object(struct buf *out, const struct err *err);
+
 #endif

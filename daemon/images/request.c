@@ -93,6 +93,11 @@ void image_reader_destroy(struct image_reader *r)
     free(r);
 }
 
+const char *image_reader_boundary(const struct image_reader *r)
+{
+    return r->boundary;
+}
+
 static enum err_code tell(const struct image_reader *r, struct err *err)
 {
     if (r->failed.code != ERR_OK && err != NULL)

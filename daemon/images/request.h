@@ -40,6 +40,9 @@ TG_MUSTCHECK enum err_code image_reader_create(enum image_operation operation, s
                                                struct image_reader **out, struct err *err);
 void image_reader_destroy(struct image_reader *r); /* NULL-safe */
 
+/* The boundary of a form, borrowed from the reader; empty: JSON. */
+const char *image_reader_boundary(const struct image_reader *r);
+
 /* The next bytes of the body. An error is final: what can be refused before the body's end is. */
 TG_MUSTCHECK enum err_code image_reader_feed(struct image_reader *r, struct slice bytes, struct err *err);
 

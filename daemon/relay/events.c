@@ -161,29 +161,12 @@ void events_settle(struct relay *r)
     }
 }
 
-/* {"message","type","param","code"} */
-static void append_object(struct buf *out, const struct err *err)
-{
-    const char *code = err_api_code(err->code);
-
-    buf_append_str(out, "{\"message\":");
-    buf_append_json_string(out, slice_from(err->message));
-    buf_append_str(out, ",\"type\":");
-    buf_append_json_string(out, slice_from(err_type(err->code)));
-    buf_append_str(out, ",\"param\":null,\"code\":");
-    if (code != NULL)
-        buf_append_json_string(out, slice_from(code));
-    else
-        buf_append_str(out, "null");
-    buf_append_char(out, '}');
-}
-
 /* A torn event that becomes the error itself: both SDKs look for the member in whatever event comes. */
 static void mend(struct buf *out, struct slice rest, const struct err *err)
 {
     buf_append_slice(out, rest);
     buf_append_str(out, ",\"error\":");
-    append_object(out, err);
+    err_append_object(out, err);
     buf_append_str(out, "}\n\n");
 }
 
@@ -200,7 +183,7 @@ void events_fail(struct relay *r, const struct err *err)
         if (reply->settled || !event_scan_at_line(&reply->scan.events))
             append(r, blank_line);
         buf_append_str(&reply->filling, "event: error\ndata: {\"type\":\"error\",\"error\":");
-        append_object(&reply->filling, err);
+        err_append_object(&reply->filling, err);
         buf_append_str(&reply->filling, "}\n\n");
     }
     TG_ASSERT(!reply->filling.full);

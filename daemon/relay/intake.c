@@ -90,14 +90,6 @@ static char *copy_text(const char *before, struct slice text)
     return out;
 }
 
-static bool is_form(struct slice content_type)
-{
-    struct slice type, parameters;
-
-    (void)slice_cut(content_type, ';', &type, &parameters);
-    return slice_eq_nocase(slice_trim(type), SLICE("multipart/form-data"));
-}
-
 /* A form's type goes upstream as the client wrote it: its boundary is the body's. */
 static enum err_code read_type(struct intake *in, struct slice *type, struct err *err)
 {
@@ -108,7 +100,7 @@ static enum err_code read_type(struct intake *in, struct slice *type, struct err
     if (front_call_header(in->call, "content-type", type, &count) && count > 1)
         return err_set(err, ERR_BAD_REQUEST, NULL, "There is more than one Content-Type.");
     code = image_reader_create(in->operation, *type, &in->reader, err);
-    if (code != ERR_OK || !is_form(*type))
+    if (code != ERR_OK || image_reader_boundary(in->reader)[0] == '\0')
         return code;
     if (type->len >= LIMIT_CONTENT_TYPE || !is_printable(*type))
         return err_set(err, ERR_BAD_REQUEST, NULL, "The Content-Type is longer than %d bytes, or not printable.",
@@ -119,9 +111,7 @@ static enum err_code read_type(struct intake *in, struct slice *type, struct err
 
 static enum err_code read_key(struct intake *in, struct slice type, struct err *err)
 {
-    char boundary[MULTIPART_BOUNDARY] = "";
     struct slice key = SLICE_NONE;
-    enum err_code code = ERR_OK;
     int count = 0;
 
     if (!front_call_header(in->call, "idempotency-key", &key, &count))
@@ -130,12 +120,9 @@ static enum err_code read_key(struct intake *in, struct slice type, struct err *
         return err_set(err, ERR_INVALID_VALUE, "Idempotency-Key",
                        "Invalid 'Idempotency-Key': expected one header of 1 to %d printable characters.",
                        LIMIT_IDEMPOTENCY_KEY);
-    if (in->type_header != NULL)
-        code = multipart_boundary(type, boundary, err);
-    if (code != ERR_OK)
-        return code;
     in->idempotency_key = copy_text("", key);
-    in->fingerprint = fingerprint_create(front_call_method(in->call), front_call_path(in->call), type, boundary);
+    in->fingerprint = fingerprint_create(front_call_method(in->call), front_call_path(in->call), type,
+                                         image_reader_boundary(in->reader));
     return ERR_OK;
 }
 

@@ -328,10 +328,6 @@ static void upstream_ended(void *ctx, struct upstream *u, enum upstream_end end,
 
 static struct upstream_part part_of(const struct spool *body, uint64_t from, uint64_t to)
 {
-    struct slice memory;
-
-    if (spool_memory(body, &memory))
-        return (struct upstream_part){.bytes = {memory.p + from, (size_t)(to - from)}};
     return (struct upstream_part){.spool = body, .at = from, .len = to - from};
 }
 

@@ -208,7 +208,6 @@ static enum err_code visit_create(struct front_call *call, const struct sandbox 
                                   enum image_operation operation, struct visit **out, struct err *err)
 {
     struct slice type = SLICE_NONE, bearer;
-    char boundary[MULTIPART_BOUNDARY] = "";
     struct image_reader *reader;
     enum err_code code;
 
@@ -221,11 +220,12 @@ static enum err_code visit_create(struct front_call *call, const struct sandbox 
     code = image_reader_create(operation, type, &reader, err);
     if (code != ERR_OK)
         return code;
-    if (multipart_boundary(type, boundary, NULL) != ERR_OK)
-        boundary[0] = '\0';
     *out = mem_zalloc(sizeof(**out));
-    **out = (struct visit){
-        .call = call, .sandbox = sandbox, .reader = reader, .fields = fields_create(boundary), .bearer = bearer};
+    **out = (struct visit){.call = call,
+                           .sandbox = sandbox,
+                           .reader = reader,
+                           .fields = fields_create(image_reader_boundary(reader)),
+                           .bearer = bearer};
     return ERR_OK;
 }
 
