@@ -3,6 +3,7 @@
 
 #include "commands.h"
 #include "daemon/base/log.h"
+#include "progress.h"
 #include "render.h"
 
 enum { REPORT = 1024 * 1024 };
@@ -36,25 +37,60 @@ int command_migrate(int argc, char **argv)
 
 /* ---- fsck ---- */
 
-static void print_line(void *ctx, const char *invariant, bool ok, int64_t checked, const char *detail)
+/* What fsck tells, and where it goes. */
+struct telling {
+    struct progress progress;
+    struct buf *lines; /* JSON; NULL: as text */
+};
+
+static void tell_progress(void *ctx, const char *what, int permille)
 {
-    (void)ctx;
+    struct telling *t = ctx;
+
+    progress_draw(&t->progress, what, permille);
+}
+
+static void print_line(const char *invariant, bool ok, int64_t checked, const char *detail)
+{
     if (ok)
         printf("ok   %s (%" PRId64 " checked)\n", invariant, checked);
     else
         printf("FAIL %s: %s\n", invariant, detail != NULL ? detail : "violated");
 }
 
-static void render_line(void *ctx, const char *invariant, bool ok, int64_t checked, const char *detail)
+static void render_line(struct buf *out, const char *invariant, bool ok, int64_t checked, const char *detail)
 {
-    struct buf *out = ctx;
-
     render_open(out, NULL, '{');
     render_text(out, "name", slice_from(invariant));
     render_bool(out, "ok", ok);
     render_int(out, "checked", checked);
     render_text_or_null(out, "detail", ok ? NULL : detail);
     render_close(out, '}');
+}
+
+static void tell_line(void *ctx, const char *invariant, bool ok, int64_t checked, const char *detail)
+{
+    struct telling *t = ctx;
+
+    if (t->lines != NULL) {
+        render_line(t->lines, invariant, ok, checked, detail);
+        return;
+    }
+    progress_clear(&t->progress);
+    print_line(invariant, ok, checked, detail);
+    if (t->progress.terminal)
+        (void)fflush(stdout); /* it may be the same terminal */
+}
+
+static int fsck(const char *url, struct buf *lines, struct err *err)
+{
+    struct telling t = {.lines = lines};
+    int violated;
+
+    progress_init(&t.progress);
+    violated = store_fsck(url, tell_line, tell_progress, &t, err);
+    progress_clear(&t.progress);
+    return violated;
 }
 
 /* {"ok", "violated", "invariants": [...]}; could not look: {"ok": false, "error"}. */
@@ -66,7 +102,7 @@ static int fsck_json(const char *url, struct err *err)
     buf_init(&lines, REPORT);
     buf_init(&out, 2 * REPORT);
     render_open(&lines, NULL, '[');
-    violated = store_fsck(url, render_line, &lines, err);
+    violated = fsck(url, &lines, err);
     render_close(&lines, ']');
     buf_append_char(&lines, '\0');
     render_open(&out, NULL, '{');
@@ -99,7 +135,7 @@ int command_fsck(int argc, char **argv)
     if (conf == NULL)
         return COMMAND_USAGE; /* could not look */
     log_init(LEVEL_WARN);
-    violated = arguments.json ? fsck_json(conf->store_url, &err) : store_fsck(conf->store_url, print_line, NULL, &err);
+    violated = arguments.json ? fsck_json(conf->store_url, &err) : fsck(conf->store_url, NULL, &err);
     if (violated < 0)
         fprintf(stderr, "tallygate fsck: could not look: %s\n", err.message);
     conf_destroy(conf);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/sandbox/sandbox.h"
 
@@ -94,12 +95,14 @@ int command_help(int argc, char **argv)
     const struct command *c;
     struct arguments arguments;
 
-    if (!arguments_read(argc, argv, "me", 1, &arguments))
+    if (!arguments_read(argc, argv, FAILPOINT_BUILD ? "mef" : "me", 1, &arguments))
         return COMMAND_USAGE;
     if (arguments.man) {
         manual_print(stdout);
     } else if (arguments.sample) {
         conf_print_help(stdout);
+    } else if (FAILPOINT_BUILD && arguments.failpoints) {
+        failpoint_list(stdout);
     } else if (arguments.operand == NULL) {
         print_commands(stdout);
     } else {
@@ -126,11 +129,19 @@ int command_version(int argc, char **argv)
 /* ---- arguments ---- */
 
 static const struct option long_options[] = {
-    {"config", required_argument, NULL, 'c'}, {"name", required_argument, NULL, 'n'},
-    {"scope", required_argument, NULL, 's'},  {"role", required_argument, NULL, 'r'},
-    {"listen", required_argument, NULL, 'l'}, {"latency", required_argument, NULL, 't'},
-    {"json", no_argument, NULL, 'j'},         {"man", no_argument, NULL, 'm'},
-    {"sample", no_argument, NULL, 'e'},       {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},
+    {"name", required_argument, NULL, 'n'},
+    {"scope", required_argument, NULL, 's'},
+    {"role", required_argument, NULL, 'r'},
+    {"listen", required_argument, NULL, 'l'},
+    {"latency", required_argument, NULL, 't'},
+    {"json", no_argument, NULL, 'j'},
+    {"man", no_argument, NULL, 'm'},
+    {"sample", no_argument, NULL, 'e'},
+#ifdef TG_FAILPOINTS
+    {"failpoints", no_argument, NULL, 'f'},
+#endif
+    {NULL, 0, NULL, 0},
 };
 
 static void set_argument(struct arguments *out, int letter, const char *value)
@@ -159,6 +170,9 @@ static void set_argument(struct arguments *out, int letter, const char *value)
         break;
     case 'm':
         out->man = true;
+        break;
+    case 'f':
+        out->failpoints = true;
         break;
     default:
         out->sample = true;
@@ -245,6 +259,7 @@ static bool asks_for_help(int argc, char **argv)
 int commands_run(int argc, char **argv, command_fn *serve)
 {
     const struct command *c;
+    struct err err;
 
     if (argc < 2) {
         print_commands(stderr);
@@ -262,6 +277,10 @@ int commands_run(int argc, char **argv, command_fn *serve)
     if (asks_for_help(argc - 1, argv + 1)) {
         print_command(stdout, c);
         return flushed(COMMAND_DONE);
+    }
+    if (!failpoint_arm(FAILPOINT_BUILD ? getenv("TG_FAILPOINT") : NULL, &err)) {
+        fprintf(stderr, "tallygate: TG_FAILPOINT: %s\n", err.message);
+        return COMMAND_USAGE;
     }
     secret_init();
     return (c->run != NULL ? c->run : serve)(argc - 1, argv + 1);

@@ -6,6 +6,7 @@
 #include "store_state.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/base/failpoint.h"
 #include "daemon/base/money.h"
 
 enum { AUDIT_TEXT = 128 * 1024 };             /* bytes of a record's description */
@@ -64,6 +65,19 @@ static void name_object(const struct store *s, const struct store_op *op, char o
     case STORE_DOUBT:
         (void)id_format("hld", ((const struct store_doubt *)op)->hold, out);
         break;
+    case STORE_RESOLVE:
+        (void)id_format("hld", ((const struct store_resolve *)op)->hold, out);
+        break;
+    case STORE_WITHDRAW: {
+        const struct store_grant *grant = &((const struct store_withdraw *)op)->grant;
+        (void)id_format("grt", id_from_seq(grant->created_at, grant->seq), out);
+        break;
+    }
+    case STORE_REFUND: {
+        const struct usage_record *usage = &((const struct store_refund *)op)->usage;
+        (void)id_format("use", id_from_seq(usage->created_at, usage->seq), out);
+        break;
+    }
     case STORE_KINDS:
         break;
     }
@@ -89,6 +103,63 @@ static void describe_capture(const struct store_capture *capture, struct buf *ou
     buf_printf(out, "{\"charged\": \"%s\"}", money_format_nano(capture->charged, amount));
 }
 
+static void describe_resolve(const struct store_resolve *resolve, struct buf *out)
+{
+    char amount[MONEY_TEXT];
+
+    buf_printf(out, "{\"action\": \"%s\", \"charged\": \"%s\"}", resolve->capture ? "capture" : "void",
+               money_format_nano(resolve->charged, amount));
+}
+
+static void describe_withdraw(const struct store_withdraw *withdraw, struct buf *out)
+{
+    char amount[MONEY_TEXT];
+
+    buf_printf(out, "{\"status\": \"voided\", \"amount\": \"%s\", \"note\": ",
+               money_format_nano(withdraw->grant.amount, amount));
+    buf_append_json_string(out, slice_from(withdraw->note));
+    buf_append_str(out, "}");
+}
+
+static void describe_refund(const struct store_refund *refund, struct buf *out)
+{
+    char amount[MONEY_TEXT], total[MONEY_TEXT];
+
+    buf_printf(out,
+               "{\"amount\": \"%s\", \"refunded\": \"%s\", \"reason\": ", money_format_nano(refund->refunded, amount),
+               money_format_nano(refund->usage.refunded, total));
+    buf_append_json_string(out, slice_from(refund->reason));
+    buf_append_str(out, "}");
+}
+
+/* What the operation left, where it is no record. */
+static void describe_money(const struct store_op *op, struct buf *out)
+{
+    switch (op->kind) {
+    case STORE_CREDIT:
+        describe_credit((const struct store_credit *)op, out);
+        break;
+    case STORE_CAPTURE:
+        describe_capture((const struct store_capture *)op, out);
+        break;
+    case STORE_RESOLVE:
+        describe_resolve((const struct store_resolve *)op, out);
+        break;
+    case STORE_WITHDRAW:
+        describe_withdraw((const struct store_withdraw *)op, out);
+        break;
+    case STORE_REFUND:
+        describe_refund((const struct store_refund *)op, out);
+        break;
+    case STORE_HOLD:
+    case STORE_VOID:
+    case STORE_DOUBT:
+    case STORE_PUT:
+    case STORE_KINDS:
+        break;
+    }
+}
+
 static enum err_code write_audit(struct store *s, struct store_op *op, const struct record *before)
 {
     const struct store_actor *actor = op->actor;
@@ -99,11 +170,8 @@ static enum err_code write_audit(struct store *s, struct store_op *op, const str
 
     buf_init(&old_text, AUDIT_TEXT);
     buf_init(&new_text, AUDIT_TEXT);
-    if (op->kind == STORE_CREDIT)
-        describe_credit((const struct store_credit *)op, &new_text);
-    else if (op->kind == STORE_CAPTURE)
-        describe_capture((const struct store_capture *)op, &new_text);
-    else if (op->kind == STORE_PUT && actor->describe != NULL)
+    describe_money(op, &new_text);
+    if (op->kind == STORE_PUT && actor->describe != NULL)
         actor->describe(((const struct store_put *)op)->record, &new_text);
     if (before != NULL && actor->describe != NULL)
         actor->describe(before, &old_text);
@@ -133,8 +201,10 @@ enum err_code admin_apply(struct store *s, struct store_op *op)
         actor->render(op, &actor->reply);
     code = write_audit(s, op, before);
     record_unref(before);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(AUDIT_WRITTEN, &op->err);
     if (code == ERR_OK && actor->idempotency_key.len > 0)
         code = s->engine->class->put_reply(s->engine, actor, ledger_now(s->ledger), ledger_now(s->ledger) - REPLY_LIFE,
                                            &op->err);
-    return code;
+    return code == ERR_OK && actor->idempotency_key.len > 0 ? FAILPOINT_CODE(REPLY_WRITTEN, &op->err) : code;
 }

@@ -15,8 +15,11 @@
 #include <stdlib.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
+
+_Static_assert(FAILPOINT_PUT_APPLIED - FAILPOINT_HOLD_APPLIED == STORE_PUT, "failpoints go by enum store_kind");
 
 static struct store_op *next_op(const struct store_op *op)
 {
@@ -31,9 +34,52 @@ static enum err_code apply_doubt(struct store *s, struct store_doubt *op)
     return ledger_doubt(s->ledger, op, usage);
 }
 
-enum err_code batch_apply(struct store *s, struct store_op *op, struct record **before)
+/* ---- what must be looked up as it will be ---- */
+
+enum err_code batch_flush(struct store *s, struct err *err)
 {
-    *before = NULL;
+    enum err_code code = s->engine->class->put_effects(s->engine, ledger_effects(s->ledger), err);
+
+    if (code == ERR_OK)
+        ledger_settle(s->ledger);
+    return code;
+}
+
+static enum err_code find_grant(void *ctx, int64_t seq, struct store_grant *out, struct err *err)
+{
+    struct store *s = ctx;
+
+    return s->engine->class->find_grant(s->engine, seq, out, err);
+}
+
+static enum err_code apply_withdraw(struct store *s, struct store_withdraw *op)
+{
+    struct err *err = &op->super.err;
+    enum err_code code = batch_flush(s, err);
+
+    if (code == ERR_OK)
+        code = find_grant(s, op->seq, &op->grant, err);
+    return code == ERR_OK ? ledger_withdraw(s->ledger, op) : code;
+}
+
+static enum err_code apply_refund(struct store *s, struct store_refund *op)
+{
+    struct charge *charge = mem_alloc(sizeof(*charge));
+    struct err *err = &op->super.err;
+    enum err_code code = batch_flush(s, err);
+
+    if (code == ERR_OK)
+        code = s->engine->class->find_charge(s->engine, op->seq, charge, err);
+    if (code == ERR_OK)
+        code = ledger_refund(s->ledger, op, charge, find_grant, s);
+    free(charge);
+    return code;
+}
+
+/* ---- one operation ---- */
+
+static enum err_code apply_kind(struct store *s, struct store_op *op, struct record **before)
+{
     switch (op->kind) {
     case STORE_HOLD:
         return repeat_hold(s, (struct store_hold *)op);
@@ -43,14 +89,32 @@ enum err_code batch_apply(struct store *s, struct store_op *op, struct record **
         return repeat_ended(s, op, ledger_void(s->ledger, (struct store_void *)op));
     case STORE_DOUBT:
         return repeat_ended(s, op, apply_doubt(s, (struct store_doubt *)op));
+    case STORE_RESOLVE:
+        return repeat_ended(s, op, ledger_resolve(s->ledger, (struct store_resolve *)op));
     case STORE_CREDIT:
         return ledger_credit(s->ledger, (struct store_credit *)op);
+    case STORE_WITHDRAW:
+        return apply_withdraw(s, (struct store_withdraw *)op);
+    case STORE_REFUND:
+        return apply_refund(s, (struct store_refund *)op);
     case STORE_PUT:
         return put_apply(s, (struct store_put *)op, before);
     case STORE_KINDS:
         break;
     }
     return err_set(&op->err, ERR_INTERNAL, NULL, "No such operation.");
+}
+
+enum err_code batch_apply(struct store *s, struct store_op *op, struct record **before)
+{
+    enum err_code code;
+
+    *before = NULL;
+    code = apply_kind(s, op, before);
+    if (code == ERR_OK && op->kind != STORE_PUT && FAILPOINT_NTH(HOLD_APPLIED, op->kind))
+        code = FAILPOINT_ERROR(&op->err);
+    ledger_lapse(s->ledger); /* of lots that are gone, what a hold has just given back */
+    return code;
 }
 
 /* A record that was given to a put that will not happen. */
@@ -101,7 +165,12 @@ static void count_op(const struct store_op *op)
     case STORE_DOUBT:
         metric_add(METRIC_IN_DOUBT, 1);
         break;
+    case STORE_REFUND:
+        metric_add(METRIC_REFUNDS, 1);
+        break;
+    case STORE_RESOLVE:
     case STORE_CREDIT:
+    case STORE_WITHDRAW:
     case STORE_PUT:
     case STORE_KINDS:
         break;
@@ -155,8 +224,14 @@ static void fail(struct store *s, const char *why)
 
 static enum err_code apply_all(struct store *s, struct store_op *chain, struct err *err)
 {
-    enum err_code code;
+    enum err_code code = ledger_begin(s->ledger, clock_wall(), err);
+    bool lapses = FAILPOINT_BUILD && ledger_lapse_due(s->ledger, ledger_now(s->ledger));
 
+    if (code != ERR_OK)
+        return code;
+    ledger_lapse(s->ledger);
+    if (lapses && FAILPOINT(LAPSE_APPLIED))
+        return FAILPOINT_ERROR(err);
     for (struct store_op *op = chain; op != NULL; op = next_op(op))
         if (apply_one(s, op) == ERR_UNAVAILABLE) {
             *err = op->err;
@@ -185,7 +260,6 @@ void batch_run(struct store *s, struct store_op *chain, size_t n)
                    chain); /* when the database was only busy, nothing was touched and the next batch may fare better */
         return;
     }
-    ledger_begin(s->ledger, clock_wall());
     if (apply_all(s, chain, &err) == ERR_OK) {
         ledger_settle(s->ledger);
         count_batch(s, chain, began);

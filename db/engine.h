@@ -42,7 +42,7 @@ struct engine_class {
     /* ---- schema; outside transactions ---- */
     /* Applies missing migrations (<apply>) or refuses when some are missing. Refuses a newer database. */
     enum err_code (*migrate)(struct engine *e, bool apply, int *applied, struct err *err);
-    /* Fills <l> with items, accounts, holds and the event counter. */
+    /* Fills <l> with items, accounts, lots, holds, budget cells, the chain and the event counter. */
     enum err_code (*load)(struct engine *e, struct ledger *l, struct err *err);
     /* Every record that is neither deleted nor revoked and whose owners live, owners first; <fn> gets a reference. */
     enum err_code (*load_records)(struct engine *e, void (*fn)(void *ctx, struct record *record), void *ctx,
@@ -54,6 +54,13 @@ struct engine_class {
     enum err_code (*commit)(struct engine *e, struct err *err);
     void (*rollback)(struct engine *e);
     enum err_code (*put_effects)(struct engine *e, const struct effects *effects, struct err *err);
+    /* What was charged to an owner in records created in [from, to), as far as this transaction has written. */
+    enum err_code (*spent)(struct engine *e, const struct budget_owner *owner, int64_t from, int64_t to, int64_t *out,
+                           struct err *err);
+    /* A grant by its seq; NOT_FOUND. Ids are left zero. */
+    enum err_code (*find_grant)(struct engine *e, int64_t seq, struct store_grant *out, struct err *err);
+    /* A usage record by its seq, ids included, with its charge; NOT_FOUND. */
+    enum err_code (*find_charge)(struct engine *e, int64_t seq, struct charge *out, struct err *err);
     /* Inserts (row 0: the row is set) or replaces. CONFLICT: a value that must be unique is not (param names it);
      * nothing was written. A deleted tenant takes its customers and keys with it, a deleted customer its keys. */
     enum err_code (*put_record)(struct engine *e, struct record *record, struct err *err);

@@ -15,6 +15,13 @@
 
 enum { LIST_FIRST = 64, CLOCK_TOLERANCE = 1000000 }; /* elements; microseconds that the clock may fall back unnoticed */
 
+static void free_hold(struct hold *hold)
+{
+    for (int i = 0; i < STORE_LEGS; i++)
+        pins_dispose(&hold->pins[i]);
+    free(hold);
+}
+
 void *list_add(struct list *list, size_t size)
 {
     void *item;
@@ -29,7 +36,7 @@ void *list_add(struct list *list, size_t size)
     return item;
 }
 
-static void list_dispose(struct list *list)
+void list_dispose(struct list *list)
 {
     free(list->at);
     *list = (struct list){NULL, 0, 0};
@@ -37,13 +44,35 @@ static void list_dispose(struct list *list)
 
 /* ---- life ---- */
 
+/* Every list of the ledger; from BATCH_LISTS on those of the batch, which ledger_settle empties. */
+static const size_t lists[] = {
+    offsetof(struct ledger, item_rows),     offsetof(struct ledger, expiry),
+    offsetof(struct ledger, free_slots),    offsetof(struct ledger, due),
+    offsetof(struct ledger, new_items),     offsetof(struct ledger, touched_accounts),
+    offsetof(struct ledger, touched_holds), offsetof(struct ledger, written_holds),
+    offsetof(struct ledger, dropped),       offsetof(struct ledger, usage),
+    offsetof(struct ledger, transfers),     offsetof(struct ledger, grants),
+    offsetof(struct ledger, touched_lots),  offsetof(struct ledger, entries),
+    offsetof(struct ledger, refunds),       offsetof(struct ledger, rollups),
+    offsetof(struct ledger, cells),         offsetof(struct ledger, cell_drops),
+    offsetof(struct ledger, links),         offsetof(struct ledger, unpinned),
+};
+enum { BATCH_LISTS = 4 };
+
+static struct list *list_at(struct ledger *l, size_t i)
+{
+    return (struct list *)((char *)l + lists[i]);
+}
+
 struct ledger *ledger_create(void)
 {
     struct ledger *l = mem_zalloc(sizeof(*l));
 
     table_init(&l->accounts);
+    table_init(&l->lots);
     table_init(&l->holds);
     table_init(&l->items);
+    table_init(&l->spenders);
     table_init(&l->rollup_index);
     l->next_seq = 1;
     l->next_slot = 1;
@@ -60,26 +89,39 @@ static void table_free_items(struct table *t)
     table_dispose(t);
 }
 
+static void free_accounts(struct ledger *l)
+{
+    size_t pos = 0;
+    struct account *account;
+
+    while ((account = table_next(&l->accounts, &pos)) != NULL)
+        wallet_destroy(account->wallet);
+    table_free_items(&l->accounts);
+}
+
+static void free_holds(struct ledger *l)
+{
+    size_t pos = 0;
+    struct hold *hold;
+
+    while ((hold = table_next(&l->holds, &pos)) != NULL)
+        free_hold(hold);
+    table_dispose(&l->holds);
+}
+
 void ledger_destroy(struct ledger *l)
 {
     if (l == NULL)
         return;
     ledger_settle(l); /* frees holds that ended in a batch that never became durable */
-    table_free_items(&l->accounts);
-    table_free_items(&l->holds);
+    budgets_destroy(l);
+    free_holds(l);
+    free_accounts(l);
+    table_free_items(&l->lots);
     table_free_items(&l->items);
     table_dispose(&l->rollup_index);
-    list_dispose(&l->item_rows);
-    list_dispose(&l->free_slots);
-    list_dispose(&l->new_items);
-    list_dispose(&l->touched_accounts);
-    list_dispose(&l->touched_holds);
-    list_dispose(&l->written_holds);
-    list_dispose(&l->dropped);
-    list_dispose(&l->usage);
-    list_dispose(&l->transfers);
-    list_dispose(&l->grants);
-    list_dispose(&l->rollups);
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+        list_dispose(list_at(l, i));
     free(l);
 }
 
@@ -123,14 +165,6 @@ void ledger_touch_account(struct ledger *l, struct account *account)
     *(struct account **)list_add(&l->touched_accounts, sizeof(account)) = account;
 }
 
-void ledger_load_account(struct ledger *l, int64_t number, int64_t posted, int64_t held)
-{
-    struct account *account = account_at(l, number);
-
-    account->posted = posted;
-    account->held = held;
-}
-
 void ledger_set_wallet(struct ledger *l, enum account_kind kind, int64_t owner, int64_t credit_limit, bool open)
 {
     struct account *account = ledger_account(l, kind, owner);
@@ -144,8 +178,9 @@ struct store_balance ledger_balance(const struct ledger *l, enum account_kind ki
     const struct account *account = ledger_find_account(l, kind, owner);
 
     if (account == NULL)
-        return (struct store_balance){0, 0, 0};
-    return (struct store_balance){account->posted, account->held, account->credit_limit};
+        return (struct store_balance){.posted = 0};
+    return (struct store_balance){
+        .posted = account->posted, .held = account->held, .credit_limit = account->credit_limit};
 }
 
 /* ---- holds ---- */
@@ -178,6 +213,7 @@ void ledger_end_hold(struct ledger *l, struct hold *hold, int64_t usage)
     TG_ASSERT(hold->state != HOLD_ENDED);
     l->ended_key = (struct ended_key){hold->call_key, usage};
     ledger_touch_hold(l, hold);
+    ledger_forget_age(l, hold);
     hold->state = HOLD_ENDED;
     table_remove(&l->holds, table_hash_bytes(hold->id.b, ID_BYTES), match_hold, &hold->id);
 }
@@ -204,21 +240,23 @@ bool ledger_in_doubt(const struct ledger *l, struct id hold)
     return h != NULL && h->state == HOLD_IN_DOUBT;
 }
 
-bool ledger_load_hold(struct ledger *l, const struct hold *hold)
+void ledger_age_hold(struct ledger *l, struct hold *hold)
 {
-    struct hold *copy;
+    hold->began = clock_mono();
+    hold->aged = true;
+    hold->older = l->newest;
+    *(l->newest != NULL ? &l->newest->newer : &l->oldest) = hold;
+    l->newest = hold;
+}
 
-    if (hold->slot < 1 || hold->call_key < 0 || hold->item < 1 || (size_t)hold->item > l->item_rows.n ||
-        hold->n_legs < 0 || hold->n_legs > STORE_LEGS || (hold->state != HOLD_OPEN && hold->state != HOLD_IN_DOUBT) ||
-        hold->rule > IN_DOUBT_KEEP || ledger_find_hold(l, hold->id) != NULL)
-        return false;
-    copy = mem_alloc(sizeof(*copy));
-    *copy = *hold;
-    copy->touched = false;
-    ledger_add_hold(l, copy);
-    if (hold->slot >= l->next_slot)
-        l->next_slot = hold->slot + 1;
-    return true;
+void ledger_forget_age(struct ledger *l, struct hold *hold)
+{
+    if (!hold->aged)
+        return;
+    *(hold->older != NULL ? &hold->older->newer : &l->oldest) = hold->newer;
+    *(hold->newer != NULL ? &hold->newer->older : &l->newest) = hold->older;
+    hold->older = hold->newer = NULL;
+    hold->aged = false;
 }
 
 size_t ledger_open_holds(const struct ledger *l)
@@ -237,124 +275,56 @@ bool ledger_has_holds(const struct ledger *l, bool customer, int64_t row)
     return false;
 }
 
-size_t ledger_dead_holds(const struct ledger *l, struct id *ids, size_t cap)
+size_t ledger_overdue_holds(const struct ledger *l, int64_t before, struct id *ids, size_t cap)
 {
-    const struct hold *hold;
-    size_t pos = 0, n = 0;
+    size_t n = 0;
 
-    while (n < cap && (hold = table_next(&l->holds, &pos)) != NULL)
-        if (hold->epoch != l->epoch && hold->state == HOLD_OPEN)
-            ids[n++] = hold->id;
+    for (const struct hold *hold = l->oldest; n < cap && hold != NULL && hold->began < before; hold = hold->newer)
+        ids[n++] = hold->id;
     return n;
 }
 
-/* ---- items ---- */
-
-struct item_key {
-    struct slice model, size, quality;
-    enum image_operation operation;
-};
-
-static bool match_item(const void *item, const void *key)
+/* Ids begin with the time. */
+static int compare_ids(const void *a, const void *b)
 {
-    const struct item *a = item;
-    const struct item_key *b = key;
-
-    return a->operation == b->operation && slice_eq_str(b->model, a->model) && slice_eq_str(b->size, a->size) &&
-           slice_eq_str(b->quality, a->quality);
+    return memcmp(((const struct id *)a)->b, ((const struct id *)b)->b, ID_BYTES);
 }
 
-static uint64_t hash_item(const struct item_key *key)
+struct id *ledger_dead_holds(const struct ledger *l, size_t *n)
 {
-    uint64_t hash = table_hash_bytes(key->model.p, key->model.len);
+    struct id *ids = mem_alloc((l->holds.count + 1) * sizeof(*ids));
+    const struct hold *hold;
+    size_t pos = 0;
 
-    hash = table_hash_u64(hash ^ table_hash_bytes(key->size.p, key->size.len));
-    hash = table_hash_u64(hash ^ table_hash_bytes(key->quality.p, key->quality.len));
-    return table_hash_u64(hash ^ (uint64_t)key->operation);
-}
-
-static const char *pack_text(char **at, struct slice text)
-{
-    char *start = *at;
-
-    if (text.len != 0)
-        memcpy(start, text.p, text.len);
-    start[text.len] = '\0';
-    *at = start + text.len + 1;
-    return start;
-}
-
-static struct item *add_item(struct ledger *l, const struct item_key *key, int64_t row)
-{
-    struct item *item = mem_alloc(sizeof(*item) + key->model.len + key->size.len + key->quality.len + 3);
-    char *at = (char *)(item + 1);
-
-    TG_ASSERT(row == (int64_t)l->item_rows.n + 1);
-    item->row = row;
-    item->operation = key->operation;
-    item->model = pack_text(&at, key->model);
-    item->size = pack_text(&at, key->size);
-    item->quality = pack_text(&at, key->quality);
-    table_put(&l->items, hash_item(key), match_item, key, item);
-    *(struct item **)list_add(&l->item_rows, sizeof(item)) = item;
-    return item;
-}
-
-int64_t ledger_item(struct ledger *l, const struct store_call *call)
-{
-    struct item_key key = {slice_from(call->model), slice_from(call->size), slice_from(call->quality), call->operation};
-    struct item *item = table_get(&l->items, hash_item(&key), match_item, &key);
-
-    if (item == NULL && l->item_rows.n >= LEDGER_ITEMS) {
-        /* Models are bounded by the price books; sizes and qualities come from strangers. */
-        key.size = key.quality = SLICE("other");
-        item = table_get(&l->items, hash_item(&key), match_item, &key);
-    }
-    if (item == NULL) {
-        item = add_item(l, &key, (int64_t)l->item_rows.n + 1);
-        *(struct item **)list_add(&l->new_items, sizeof(item)) = item;
-    }
-    return item->row;
-}
-
-const struct item *ledger_item_at(const struct ledger *l, int64_t row)
-{
-    TG_ASSERT(row >= 1 && (size_t)row <= l->item_rows.n);
-    return ((struct item **)l->item_rows.at)[row - 1];
-}
-
-bool ledger_load_item(struct ledger *l, int64_t row, const char *model, enum image_operation operation,
-                      const char *size, const char *quality)
-{
-    struct item_key key = {slice_from(model), slice_from(size), slice_from(quality), operation};
-
-    if (row != (int64_t)l->item_rows.n + 1)
-        return false;
-    add_item(l, &key, row);
-    return true;
+    *n = 0;
+    while ((hold = table_next(&l->holds, &pos)) != NULL)
+        if (hold->epoch != l->epoch && hold->state == HOLD_OPEN)
+            ids[(*n)++] = hold->id;
+    qsort(ids, *n, sizeof(*ids), compare_ids);
+    return ids;
 }
 
 /* ---- the batch ---- */
-
-void ledger_load_events(struct ledger *l, int64_t last_seq, int64_t last_created_at)
-{
-    l->next_seq = last_seq + 1;
-    l->last_event = last_created_at;
-}
 
 void ledger_set_epoch(struct ledger *l, int64_t epoch)
 {
     l->epoch = epoch;
 }
 
-void ledger_begin(struct ledger *l, int64_t now)
+enum err_code ledger_begin(struct ledger *l, int64_t now, struct err *err)
 {
+    bool back = now < l->latest;
+
     TG_ASSERT(l->touched_accounts.n == 0 && l->touched_holds.n == 0 && l->usage.n == 0);
     now -= now % 1000;
     if (now < l->last_event && now >= l->last_event - CLOCK_TOLERANCE)
         now = l->last_event;
     l->effects.now = now;
-    l->effects.clock_step = now < l->last_event ? l->next_seq : 0;
+    l->back = now < l->last_event;
+    l->stepped |= l->back;
+    l->latest = now;
+    l->first_seq = l->next_seq;
+    return back ? budgets_turn_back(l, now, err) : ERR_OK;
 }
 
 int64_t ledger_now(const struct ledger *l)
@@ -390,7 +360,7 @@ static struct rollup *rollup_at(struct ledger *l, const struct rollup_key *key)
     return rollup;
 }
 
-void ledger_add_rollup(struct ledger *l, const struct usage_record *usage, int64_t item)
+static struct rollup *rollup_of(struct ledger *l, const struct usage_record *usage, int64_t item)
 {
     struct rollup_key key = {usage->created_at / (3600 * CLOCK_SECOND),
                              usage->call.tenant_row,
@@ -398,7 +368,13 @@ void ledger_add_rollup(struct ledger *l, const struct usage_record *usage, int64
                              usage->call.key_row,
                              item,
                              usage->call.channel_row};
-    struct rollup *rollup = rollup_at(l, &key);
+
+    return rollup_at(l, &key);
+}
+
+void ledger_add_rollup(struct ledger *l, const struct usage_record *usage, int64_t item)
+{
+    struct rollup *rollup = rollup_of(l, usage, item);
 
     rollup->requests++;
     rollup->images += usage->images;
@@ -407,8 +383,14 @@ void ledger_add_rollup(struct ledger *l, const struct usage_record *usage, int64
     rollup->cost += usage->cost;
     rollup->wholesale += usage->wholesale;
     rollup->retail += usage->retail;
-    rollup->refunded += usage->refunded;
 }
+
+void ledger_add_refund(struct ledger *l, const struct usage_record *usage, int64_t item, int64_t refunded)
+{
+    rollup_of(l, usage, item)->refunded += refunded;
+}
+
+/* ---- what is written ---- */
 
 /* Slots of holds that ended go to holds that began, so that one row is written instead of one deleted and one inserted.
  */
@@ -417,9 +399,12 @@ static void assign_slots(struct ledger *l)
     struct hold **touched = l->touched_holds.at;
     int64_t *slot;
 
-    for (size_t i = 0; i < l->touched_holds.n; i++)
+    for (size_t i = 0; i < l->touched_holds.n; i++) {
+        if (touched[i]->slot != 0 && touched[i]->split)
+            *(int64_t *)list_add(&l->unpinned, sizeof(int64_t)) = touched[i]->slot;
         if (touched[i]->state == HOLD_ENDED && touched[i]->slot != 0)
             *(int64_t *)list_add(&l->dropped, sizeof(int64_t)) = touched[i]->slot;
+    }
     for (size_t i = 0; i < l->touched_holds.n; i++) {
         struct hold *hold = touched[i];
         if (hold->state == HOLD_ENDED)
@@ -443,16 +428,19 @@ const struct effects *ledger_effects(struct ledger *l)
     struct effects *e = &l->effects;
 
     assign_slots(l);
-    if (l->usage.n == 0 && l->grants.n == 0)
-        e->clock_step = 0;
-    else
+    e->clock_step = l->back ? l->first_seq : 0; /* even without an event: budgets may have turned back */
+    if (l->usage.n > 0 || l->grants.n > 0 || l->entries.n > 0) {
+        l->back = false;
         l->last_event = e->now;
+    }
     e->n_items = l->new_items.n;
     e->items = l->new_items.at;
     e->n_accounts = l->touched_accounts.n;
     e->accounts = l->touched_accounts.at;
     e->n_holds = l->written_holds.n;
     e->holds = l->written_holds.at;
+    e->n_unpinned = l->unpinned.n;
+    e->unpinned = l->unpinned.at;
     e->n_dropped = l->dropped.n;
     e->dropped = l->dropped.at;
     e->n_usage = l->usage.n;
@@ -461,25 +449,61 @@ const struct effects *ledger_effects(struct ledger *l)
     e->transfers = l->transfers.at;
     e->n_grants = l->grants.n;
     e->grants = l->grants.at;
+    e->n_lots = l->touched_lots.n;
+    e->lots = l->touched_lots.at;
+    e->n_entries = l->entries.n;
+    e->entries = l->entries.at;
+    e->n_refunds = l->refunds.n;
+    e->refunds = l->refunds.at;
     e->n_rollups = l->rollups.n;
     e->rollups = l->rollups.at;
+    e->n_cell_drops = l->cell_drops.n;
+    e->cell_drops = l->cell_drops.at;
+    e->n_cells = l->cells.n;
+    e->cells = l->cells.at;
+    if (l->chained)
+        *(struct chain *)list_add(&l->links, sizeof(struct chain)) = l->chain;
+    e->n_links = l->links.n;
+    e->links = l->links.at;
     return e;
+}
+
+static void settle_holds(struct ledger *l)
+{
+    struct hold **holds = l->touched_holds.at;
+
+    for (size_t i = 0; i < l->touched_holds.n; i++) {
+        holds[i]->touched = false;
+        if (holds[i]->state == HOLD_ENDED)
+            free_hold(holds[i]);
+    }
+}
+
+static void settle_lots(struct ledger *l)
+{
+    struct lot **lots = l->touched_lots.at;
+
+    for (size_t i = 0; i < l->touched_lots.n; i++) {
+        lots[i]->touched = false;
+        if (lots[i]->remaining == 0)
+            ledger_drop_lot(l, lots[i]);
+    }
 }
 
 void ledger_settle(struct ledger *l)
 {
     struct account **accounts = l->touched_accounts.at;
-    struct hold **holds = l->touched_holds.at;
+    struct cell_row *cells = l->cells.at;
 
     for (size_t i = 0; i < l->touched_accounts.n; i++)
         accounts[i]->touched = false;
-    for (size_t i = 0; i < l->touched_holds.n; i++) {
-        holds[i]->touched = false;
-        if (holds[i]->state == HOLD_ENDED)
-            free(holds[i]);
-    }
-    l->new_items.n = l->touched_accounts.n = l->touched_holds.n = l->written_holds.n = l->dropped.n = 0;
-    l->usage.n = l->transfers.n = l->grants.n = l->rollups.n = 0;
+    for (size_t i = 0; i < l->cells.n; i++)
+        cells[i].cell->touched = false;
+    settle_holds(l);
+    settle_lots(l);
+    l->chained = false;
+    for (size_t i = BATCH_LISTS; i < sizeof(lists) / sizeof(lists[0]); i++)
+        list_at(l, i)->n = 0;
     if (l->rollup_index.count > 0) {
         memset(l->rollup_index.slots, 0, l->rollup_index.cap * sizeof(l->rollup_index.slots[0]));
         l->rollup_index.count = 0;

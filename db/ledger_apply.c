@@ -1,44 +1,25 @@
-/* ledger_apply.c - the rules of money: hold, capture, void, in doubt, credit.
+/* ledger_apply.c - the rules of money, first half: the life of a hold.
  *
  *                    hold                capture, void
  *          (none) ----------> OPEN -------------------------> ENDED (row gone; capture leaves a usage record)
  *                               |  doubt: release, charge       ^
  *                               |-------------------------------|
- *                               |  doubt: keep                  | capture, void
+ *                               |  doubt: keep                  | capture, void, resolve
  *                               '------------> IN_DOUBT --------'
  *
  * Role: each function checks everything, then changes the ledger's memory; a refusal changes nothing. One thread.
  * Invariants
  *  (1) posted - held + credit_limit >= 0 in every wallet, before and after each operation.
  *  (2) Each change to `posted` is half of a transfer, each change to `held` has its opposite in the revenue account:
- * both sum to zero over all accounts. (3) Σ legs of open and in-doubt holds of a wallet = its held. (4) A hold leaves
- * the table when it ends; so a second ending finds none. (5) A usage record's wholesale is its CHARGE + OVERAGE
- * transfers, its cost COST + LOSS, and when the customer has a wallet of its own, its retail RETAIL_CHARGE +
- * RETAIL_OVERAGE. In test mode all are 0 and there are no transfers. */
+ * both sum to zero over all accounts. (3) The legs of open and in-doubt holds of a wallet sum to its held; the pins of
+ * a leg to the leg. (4) A hold leaves the table when it ends; so a second ending finds none. (5) A usage record's
+ * wholesale is its CHARGE + OVERAGE transfers, its cost COST + LOSS, and when the customer has a wallet of its own, its
+ * retail RETAIL_CHARGE + RETAIL_OVERAGE. In test mode all are 0 and there are no transfers. */
 #include "ledger_state.h"
-
-/* No single amount is above a thousand million dollars, so that sums of a few never overflow. */
-#define AMOUNT_MAX INT64_C(1000000000000000000)
-
-/* The transfers of one event, collected before anything is changed. */
-struct plan {
-    struct plan_row {
-        enum transfer_kind kind;
-        struct account *debit, *credit;
-        int64_t amount;
-    } rows[EVENT_TRANSFERS];
-    int n;
-    int64_t total;
-};
 
 static bool bad_amount(int64_t amount)
 {
-    return amount < 0 || amount > AMOUNT_MAX;
-}
-
-static __int128 available(const struct account *wallet)
-{
-    return (__int128)wallet->posted - wallet->held + wallet->credit_limit;
+    return amount < 0 || amount > LEDGER_AMOUNT_MAX;
 }
 
 static enum account_kind wallet_kind(bool customer)
@@ -68,48 +49,9 @@ static enum err_code no_funds(struct err *err)
                    "You exceeded your current quota, please check your plan and billing details.");
 }
 
-/* ---- plans ---- */
-
-static void plan_add(struct plan *plan, enum transfer_kind kind, struct account *debit, struct account *credit,
-                     int64_t amount)
-{
-    if (amount == 0)
-        return;
-    TG_ASSERT(plan->n < EVENT_TRANSFERS && amount > 0);
-    plan->rows[plan->n++] = (struct plan_row){kind, debit, credit, amount};
-    plan->total += amount;
-}
-
-/* Whether every account can take the whole plan without overflow, whatever the order. */
-static bool plan_fits(const struct plan *plan)
-{
-    int64_t ignored;
-
-    for (int i = 0; i < plan->n; i++)
-        if (__builtin_sub_overflow(plan->rows[i].debit->posted, plan->total, &ignored) ||
-            __builtin_add_overflow(plan->rows[i].credit->posted, plan->total, &ignored))
-            return false;
-    return true;
-}
-
-static void plan_apply(struct ledger *l, const struct plan *plan, int64_t seq)
-{
-    for (int i = 0; i < plan->n; i++) {
-        const struct plan_row *row = &plan->rows[i];
-        struct transfer_row *transfer = list_add(&l->transfers, sizeof(*transfer));
-
-        row->debit->posted -= row->amount;
-        row->credit->posted += row->amount;
-        ledger_touch_account(l, row->debit);
-        ledger_touch_account(l, row->credit);
-        *transfer = (struct transfer_row){seq << EVENT_PLACE_BITS | i, row->kind, row->debit->number,
-                                          row->credit->number, row->amount};
-    }
-}
-
 /* ---- hold ---- */
 
-static enum err_code check_hold(struct ledger *l, const struct store_hold *op, struct err *err)
+static enum err_code check_hold(struct ledger *l, struct store_hold *op, struct err *err)
 {
     bool bad = bad_amount(op->cost_max) || bad_amount(op->wholesale_max) || bad_amount(op->retail_max);
 
@@ -127,25 +69,37 @@ static enum err_code check_hold(struct ledger *l, const struct store_hold *op, s
 
         if (wallet == NULL || !wallet->open)
             return err_set(err, ERR_ACCOUNT_SUSPENDED, NULL, "The account is closed.");
-        if (available(wallet) < op->legs[i].amount || op->legs[i].amount > INT64_MAX - wallet->held)
+        if (wallet_available(wallet) < op->legs[i].amount || op->legs[i].amount > INT64_MAX - wallet->held)
             return no_funds(err);
     }
-    return ERR_OK;
+    return budgets_check(l, op);
 }
 
-/* Sets <amount> aside (or gives it back when negative) in a leg's wallet and its counterpart. */
-static void move_held(struct ledger *l, const struct hold *h, int leg, int64_t amount)
+/* A leg's amount begins (sign 1) or ceases (-1) to be set aside, in its wallet and its counterpart. */
+static void move_held(struct ledger *l, struct hold *h, int leg, int sign)
 {
     struct account *wallet = leg_account(l, h, leg, wallet_kind(leg == 1));
     struct account *revenue = leg_account(l, h, leg, revenue_kind(leg == 1));
 
-    if (amount == 0)
+    if (h->legs[leg] == 0)
         return;
-    wallet->held += amount;
-    revenue->held -= amount;
-    TG_ASSERT(wallet->held >= 0 && available(wallet) >= 0);
+    wallet->held += sign * h->legs[leg];
+    revenue->held -= sign * h->legs[leg];
+    if (sign > 0)
+        ledger_take_pins(l, wallet, h->legs[leg], &h->pins[leg]);
+    else
+        ledger_give_pins(l, wallet, &h->pins[leg]);
+    h->split |= h->pins[leg].n > 1;
+    TG_ASSERT(wallet->held >= 0 && wallet_available(wallet) >= 0);
     ledger_touch_account(l, wallet);
     ledger_touch_account(l, revenue);
+}
+
+static void set_aside(struct ledger *l, struct hold *h, int sign)
+{
+    for (int i = 0; i < h->n_legs; i++)
+        move_held(l, h, i, sign);
+    budgets_keep(l, h, sign);
 }
 
 enum err_code ledger_hold(struct ledger *l, struct store_hold *op)
@@ -175,11 +129,11 @@ enum err_code ledger_hold(struct ledger *l, struct store_hold *op)
     h->rule = op->rule;
     h->stream = op->call.stream;
     h->test = op->call.test;
-    for (int i = 0; i < h->n_legs; i++) {
+    for (int i = 0; i < h->n_legs; i++)
         h->legs[i] = op->legs[i].amount;
-        move_held(l, h, i, h->legs[i]);
-    }
+    set_aside(l, h, 1);
     ledger_add_hold(l, h);
+    ledger_age_hold(l, h);
     ledger_touch_hold(l, h);
     return ERR_OK;
 }
@@ -190,19 +144,14 @@ enum err_code ledger_hold(struct ledger *l, struct store_hold *op)
 static int64_t plan_leg(struct ledger *l, const struct hold *h, int leg, int64_t charge, struct plan *plan)
 {
     bool customer = leg == 1;
-    struct account *wallet = leg_account(l, h, leg, wallet_kind(customer));
     struct account *revenue = leg_account(l, h, leg, revenue_kind(customer));
-    __int128 bears = available(wallet) + h->legs[leg];
-    int64_t taken = charge;
+    int64_t taken = wallet_plan_take(leg_account(l, h, leg, wallet_kind(customer)), &h->pins[leg], charge,
+                                     customer ? TRANSFER_RETAIL_CHARGE : TRANSFER_CHARGE, revenue, plan);
 
-    TG_ASSERT(bears >= h->legs[leg]);
-    if (bears < charge)
-        taken = (int64_t)bears;
-    plan_add(plan, customer ? TRANSFER_RETAIL_CHARGE : TRANSFER_CHARGE, wallet, revenue, taken);
-    if (taken < charge)
-        plan_add(plan, customer ? TRANSFER_RETAIL_OVERAGE : TRANSFER_OVERAGE,
-                 leg_account(l, h, leg, customer ? ACCOUNT_CUSTOMER_RECEIVABLE : ACCOUNT_TENANT_RECEIVABLE), revenue,
-                 charge - taken);
+    TG_ASSERT(taken >= (charge < h->legs[leg] ? charge : h->legs[leg]));
+    plan_add(plan, customer ? TRANSFER_RETAIL_OVERAGE : TRANSFER_OVERAGE,
+             leg_account(l, h, leg, customer ? ACCOUNT_CUSTOMER_RECEIVABLE : ACCOUNT_TENANT_RECEIVABLE), revenue,
+             charge - taken, NULL);
     return taken;
 }
 
@@ -250,8 +199,9 @@ static enum err_code end_with_usage(struct ledger *l, struct hold *h, const int6
                                     struct usage_record *usage, enum transfer_kind cost_kind, int64_t *charged,
                                     struct err *err)
 {
-    struct plan plan = {.n = 0};
+    struct plan *plan = ledger_plan(l);
     struct usage_row *row;
+    enum err_code code;
     int64_t taken = 0;
 
     if (bad_usage(usage))
@@ -260,24 +210,28 @@ static enum err_code end_with_usage(struct ledger *l, struct hold *h, const int6
         if (bad_amount(charges[i]))
             return err_set(err, ERR_INVALID_VALUE, "charges", "The charge is out of range.");
     complete_usage(l, h, usage);
+    code = budgets_turn(l, &usage->call, err);
+    if (code != ERR_OK)
+        return code;
     for (int i = 0; i < h->n_legs; i++) {
-        taken = plan_leg(l, h, i, charges[i], &plan);
+        taken = plan_leg(l, h, i, charges[i], plan);
         if (charges[i] > h->legs[i])
             usage->flags |= USAGE_OVERAGE;
         *(i == 0 ? &usage->wholesale : &usage->retail) = charges[i]; /* the record says what was charged, always */
     }
-    plan_add(&plan, cost_kind, ledger_account(l, cost_kind == TRANSFER_LOSS ? ACCOUNT_LOSS : ACCOUNT_COST, 0),
-             ledger_account(l, ACCOUNT_PAYABLE, usage->call.channel_row), usage->cost);
-    if (!plan_fits(&plan))
+    plan_add(plan, cost_kind,
+             ledger_account(l, cost_kind == TRANSFER_LOSS ? ACCOUNT_LOSS : ACCOUNT_COST, h->tenant_row),
+             ledger_account(l, ACCOUNT_PAYABLE, usage->call.channel_row), usage->cost, NULL);
+    if (!plan_fits(plan))
         return err_set(err, ERR_INVALID_VALUE, NULL, "An account's balance would overflow.");
 
-    for (int i = 0; i < h->n_legs; i++)
-        move_held(l, h, i, -h->legs[i]);
-    usage->seq = l->next_seq++;
-    plan_apply(l, &plan, usage->seq);
+    set_aside(l, h, -1);
+    usage->seq = ledger_next_event(l);
+    ledger_apply_plan(l, usage->seq);
     row = list_add(&l->usage, sizeof(*row));
     *row = (struct usage_row){usage, ledger_item(l, &usage->call), h->n_legs > 1};
     ledger_add_rollup(l, usage, row->item);
+    budgets_charge(l, usage);
     ledger_end_hold(l, h, usage->seq);
     *charged = taken;
     return ERR_OK;
@@ -299,8 +253,7 @@ enum err_code ledger_void(struct ledger *l, struct store_void *op)
 
     if (h == NULL)
         return no_hold(&op->super.err);
-    for (int i = 0; i < h->n_legs; i++)
-        move_held(l, h, i, -h->legs[i]);
+    set_aside(l, h, -1);
     ledger_end_hold(l, h, 0);
     return ERR_OK;
 }
@@ -318,6 +271,7 @@ enum err_code ledger_doubt(struct ledger *l, struct store_doubt *op, struct usag
     if (h->rule == IN_DOUBT_KEEP) {
         h->state = HOLD_IN_DOUBT;
         ledger_touch_hold(l, h);
+        ledger_forget_age(l, h);
         return ERR_OK;
     }
     charge = h->rule == IN_DOUBT_CHARGE;
@@ -331,36 +285,50 @@ enum err_code ledger_doubt(struct ledger *l, struct store_doubt *op, struct usag
                           &op->super.err);
 }
 
-/* ---- credit ---- */
+/* ---- an operator's word ---- */
 
-enum err_code ledger_credit(struct ledger *l, struct store_credit *op)
+/* The part of <whole> that <amount> is of <total>, rounded up. */
+static int64_t share(int64_t whole, int64_t amount, int64_t total)
 {
-    bool customer = op->customer_row != 0, grant = op->amount > 0;
-    struct account *wallet =
-        ledger_find_account(l, wallet_kind(customer), customer ? op->customer_row : op->tenant_row);
-    struct account *source;
-    struct plan plan = {.n = 0};
-    struct grant_row *row;
+    return total == 0 ? whole : (int64_t)(((__int128)whole * amount + total - 1) / total);
+}
 
-    if (op->amount == 0 || op->amount > AMOUNT_MAX || op->amount < -AMOUNT_MAX)
-        return err_set(&op->super.err, ERR_INVALID_VALUE, "amount", "Invalid value for 'amount': out of range.");
-    if (wallet == NULL || !wallet->open)
-        return err_set(&op->super.err, ERR_NOT_FOUND, NULL, "No such wallet.");
-    if (!grant && available(wallet) < -op->amount)
-        return err_set(&op->super.err, ERR_INSUFFICIENT_QUOTA, "amount",
-                       "The adjustment is more than the wallet has available.");
-    source = ledger_account(l, op->category == CREDIT_PROMOTIONAL ? ACCOUNT_PROMOTIONAL : ACCOUNT_EXTERNAL, 0);
-    if (grant)
-        plan_add(&plan, TRANSFER_CREDIT, source, wallet, op->amount);
-    else
-        plan_add(&plan, TRANSFER_ADJUSTMENT, wallet, source, -op->amount);
-    if (!plan_fits(&plan))
-        return err_set(&op->super.err, ERR_INVALID_VALUE, "amount", "An account's balance would overflow.");
-
-    row = list_add(&l->grants, sizeof(*row));
-    *row = (struct grant_row){l->next_seq++, wallet->number, l->effects.now, op};
-    plan_apply(l, &plan, row->seq);
-    op->created_at = row->created_at;
-    op->grant = id_from_seq(row->created_at, row->seq);
+static enum err_code check_resolve(const struct hold *h, const struct store_resolve *op, int64_t total, struct err *err)
+{
+    if (h == NULL)
+        return no_hold(err);
+    if (h->state != HOLD_IN_DOUBT)
+        return err_set(err, ERR_CONFLICT, NULL, "The call of this hold is under way; it is not in doubt.");
+    if (op->capture && op->amount > total)
+        return err_set(err, ERR_INVALID_VALUE, "amount", "Invalid value for 'amount': more than the hold.");
     return ERR_OK;
+}
+
+enum err_code ledger_resolve(struct ledger *l, struct store_resolve *op)
+{
+    struct hold *h = ledger_find_hold(l, op->hold);
+    int64_t total = h == NULL ? 0 : h->n_legs > 1 ? h->legs[1] : h->n_legs > 0 ? h->legs[0] : 0;
+    enum err_code code = check_resolve(h, op, total, &op->super.err);
+    int64_t amount = op->amount < 0 ? total : op->amount, charges[STORE_LEGS] = {0, 0};
+    struct usage_record *usage = &op->usage;
+
+    op->charged = 0;
+    memset(usage, 0, sizeof(*usage));
+    if (code != ERR_OK)
+        return code;
+    if (!op->capture) {
+        set_aside(l, h, -1);
+        ledger_end_hold(l, h, 0);
+        return ERR_OK;
+    }
+    for (int i = 0; i < h->n_legs; i++)
+        charges[i] = share(h->legs[i], amount, total);
+    usage->cost = share(h->cost_max, amount, total);
+    usage->wholesale = share(h->wholesale_max, amount, total);
+    usage->retail = share(h->retail_max, amount, total);
+    usage->flags = USAGE_IN_DOUBT;
+    usage->duration_ms = (l->effects.now - h->created_at) / 1000;
+    if (usage->duration_ms < 0)
+        usage->duration_ms = 0;
+    return end_with_usage(l, h, charges, usage, TRANSFER_COST, &op->charged, &op->super.err);
 }

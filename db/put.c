@@ -8,6 +8,8 @@
  *  (3) What identifies a record (id, row, owner, time of creation) never changes; a price version never goes away. */
 #include "store_state.h"
 
+#include "daemon/base/failpoint.h"
+
 #define CREDIT_LIMIT_MAX INT64_C(1000000000000000000)
 
 static enum err_code not_found(enum record_kind kind, struct err *err)
@@ -142,11 +144,9 @@ static enum err_code check_empty(const struct store *s, const struct record *rec
 static enum err_code check_credit_line(const struct store *s, enum account_kind kind, int64_t row, int64_t limit,
                                        struct err *err)
 {
-    struct store_balance b = row != 0 ? ledger_balance(s->ledger, kind, row) : (struct store_balance){0, 0, 0};
-
     if (limit < 0 || limit > CREDIT_LIMIT_MAX)
         return err_set(err, ERR_INVALID_VALUE, "credit_limit", "Invalid value for 'credit_limit': out of range.");
-    if ((__int128)b.posted - b.held + limit < 0)
+    if (row != 0 && !ledger_within_credit(s->ledger, kind, row, limit))
         return err_set(err, ERR_CONFLICT, "credit_limit", "The credit line is in use: it cannot be lowered that far.");
     return ERR_OK;
 }
@@ -168,10 +168,21 @@ static enum err_code check_wallets(const struct store *s, const struct record *c
                              err);
 }
 
-static void close_wallet(void *ctx, const struct record *record)
+static const struct budget_list no_budgets;
+
+static void forget_budgets(struct store *s, enum budget_owner_kind kind, int64_t row)
+{
+    const struct budget_owner owner = {.kind = kind, .row = row};
+
+    (void)ledger_set_budgets(s->ledger, &owner, &no_budgets, NULL, NULL); /* to forget cannot fail */
+}
+
+static void close_owned(void *ctx, const struct record *record)
 {
     struct store *s = ctx;
 
+    if (record->kind == RECORD_CUSTOMER || record->kind == RECORD_KEY)
+        forget_budgets(s, record->kind == RECORD_KEY ? BUDGET_KEY : BUDGET_CUSTOMER, record->row);
     if (record->kind == RECORD_CUSTOMER)
         ledger_set_wallet(s->ledger, ACCOUNT_CUSTOMER_WALLET, record->row, 0, false);
 }
@@ -232,16 +243,21 @@ static void complete_book(struct record *record)
 
 /* ---- the whole ---- */
 
-static void remember(struct store *s, struct record *record)
+static enum err_code remember(struct store *s, struct record *record, struct err *err)
 {
+    enum err_code code = batch_flush(s, err); /* new budgets begin with what the records say */
+
+    if (code != ERR_OK)
+        return code;
     set_wallet(s, record);
     if (closed(record)) {
         directory_remove(&s->directory, record->kind, record->row);
         if (record->kind == RECORD_TENANT || record->kind == RECORD_CUSTOMER)
-            directory_remove_owned(&s->directory, record, close_wallet, s);
+            directory_remove_owned(&s->directory, record, close_owned, s);
     } else {
         directory_put(&s->directory, record_ref(record));
     }
+    return put_budgets(s, record, err);
 }
 
 static enum err_code write_record(struct store *s, struct record *current, struct record *record, struct err *err)
@@ -256,12 +272,13 @@ static enum err_code write_record(struct store *s, struct record *current, struc
         return code;
     record->version = current != NULL ? current->version + 1 : 1;
     code = s->engine->class->put_record(s->engine, record, err);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(PUT_WRITTEN, err);
     if (code != ERR_OK)
         return code;
     if (record->kind == RECORD_BOOK)
         complete_book(record);
-    remember(s, record);
-    return ERR_OK;
+    return remember(s, record, err);
 }
 
 enum err_code put_apply(struct store *s, struct store_put *op, struct record **before)
@@ -283,6 +300,8 @@ enum err_code put_apply(struct store *s, struct store_put *op, struct record **b
     }
     if (code == ERR_OK)
         code = write_record(s, *before, record, err);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(PUT_APPLIED, err);
     if (code == ERR_OK) {
         s->changed[s->n_changed++] = (struct changed){&op->super, record_ref(record)};
         return ERR_OK;

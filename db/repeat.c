@@ -12,6 +12,7 @@
 #include "store_state.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/base/failpoint.h"
 
 static enum err_code refuse(const struct store *s, struct store_hold *op, const struct call_key *key)
 {
@@ -48,7 +49,7 @@ static enum err_code drop_old(struct store *s, struct err *err)
     code = s->engine->class->drop_keys(s->engine, now - s->keep, &more, err);
     if (!more)
         s->drop_next = now + CLOCK_SECOND;
-    return code;
+    return code == ERR_OK ? FAILPOINT_CODE(KEY_DROPPED, err) : code;
 }
 
 enum err_code repeat_hold(struct store *s, struct store_hold *op)
@@ -75,6 +76,8 @@ enum err_code repeat_hold(struct store *s, struct store_hold *op)
     if (code == ERR_OK)
         code = class->put_key(s->engine, op, ledger_now(s->ledger), &row, err);
     if (code == ERR_OK)
+        code = FAILPOINT_CODE(KEY_WRITTEN, err);
+    if (code == ERR_OK)
         ledger_set_key(s->ledger, op->id, row);
     return code;
 }
@@ -85,5 +88,6 @@ enum err_code repeat_ended(struct store *s, struct store_op *op, enum err_code c
 
     if (code != ERR_OK || !ledger_ended_key(s->ledger, &key))
         return code;
-    return s->engine->class->end_key(s->engine, &key, ledger_now(s->ledger), &op->err);
+    code = s->engine->class->end_key(s->engine, &key, ledger_now(s->ledger), &op->err);
+    return code == ERR_OK ? FAILPOINT_CODE(KEY_ENDED, &op->err) : code;
 }

@@ -11,4 +11,8 @@ bool sqlite_url_path(const char *url, const char **path);
 TG_MUSTCHECK enum err_code sqlite_open_writer(const char *path, const struct secrets *secrets, struct engine **out,
                                               struct err *err);
 
+/* store_backup's. */
+TG_MUSTCHECK enum err_code sqlite_backup(const char *path, const char *dest, store_progress_fn *progress, void *ctx,
+                                         struct err *err);
+
 #endif

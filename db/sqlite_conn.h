@@ -35,6 +35,10 @@ enum {
     USAGE_ROW_FLAGS = USAGE_ROW_STREAM | USAGE_ROW_OWN_WALLET
 };
 
+enum { SPLIT_LEG = -1 }; /* holds.tenant_lot, customer_lot: several lots bear the leg, see hold_pins */
+
+enum { HOLD_ROW_STREAM = 1, HOLD_ROW_TEST = 2 }; /* holds.flags */
+
 enum { STORE_APPLICATION_ID = 0x544c4754 }; /* "TLGT" */
 
 /* Opens <path> and sets what a connection of <mode> needs. */
@@ -109,11 +113,45 @@ enum err_code sqlite_put_key(struct sqlite_conn *c, const struct store_hold *op,
 enum err_code sqlite_end_key(struct sqlite_conn *c, const struct ended_key *key, int64_t now, struct err *err);
 enum err_code sqlite_drop_keys(struct sqlite_conn *c, int64_t oldest, bool *more, struct err *err);
 
-/* sqlite_query.c, sqlite_usage.c; false: a slice is done, ask again */
+/* sqlite_charge.c; as in engine.h */
+enum err_code sqlite_spent(struct sqlite_conn *c, const struct budget_owner *owner, int64_t from, int64_t to,
+                           int64_t *out, struct err *err);
+enum err_code sqlite_find_grant(struct sqlite_conn *c, int64_t seq, struct store_grant *out, struct err *err);
+enum err_code sqlite_find_charge(struct sqlite_conn *c, int64_t seq, struct charge *out, struct err *err);
+
+/* sqlite_query.c, sqlite_usage.c, sqlite_ledger.c; false: a slice is done, ask again */
 bool sqlite_ask(struct sqlite_conn *c, struct store_query *query);
 bool sqlite_ask_usage(struct sqlite_conn *c, struct store_usage_query *q);
+bool sqlite_ask_ledger(struct sqlite_conn *c, struct store_ledger_query *q);
+/* In a read transaction of the caller's. */
+enum err_code sqlite_ask_grants(struct sqlite_conn *c, struct store_grants_query *q, struct err *err);
+enum err_code sqlite_ask_holds(struct sqlite_conn *c, struct store_holds_query *q, struct err *err);
+enum err_code sqlite_ask_accounts(struct sqlite_conn *c, struct store_accounts_query *q, struct err *err);
 
-/* Event numbers of the usage records created in [from, to) milliseconds, as ranges [first, end), newest first. */
+enum err_code sqlite_check_limit(int limit, struct err *err); /* INVALID_VALUE: not 1..STORE_PAGE */
+
+/* A wallet that is asked about: the customer's, or with customer_row 0 the tenant's. */
+struct sqlite_wallet {
+    int64_t account, receivable; /* account numbers */
+    int64_t tenant, customer;    /* rows; customer 0: the tenant's own */
+    int64_t credit_limit;
+};
+/* NOT_FOUND: no such owner, or with a tenant_row a customer of another tenant. */
+enum err_code sqlite_find_wallet(struct sqlite_conn *c, int64_t tenant_row, int64_t customer_row,
+                                 struct sqlite_wallet *out, struct err *err);
+/* False in *found, and zeros: an account that was never used. */
+enum err_code sqlite_read_account(struct sqlite_conn *c, int64_t number, int64_t *posted, int64_t *held, bool *found,
+                                  struct err *err);
+/* A usage record by its seq: NOT_FOUND. <item> and <own_wallet> as in struct usage_row. */
+enum err_code sqlite_find_usage(struct sqlite_conn *c, int64_t seq, struct usage_record *out, int64_t *item,
+                                bool *own_wallet, struct err *err);
+/* A grant with its owners' ids: NOT_FOUND. */
+enum err_code sqlite_get_grant(struct sqlite_conn *c, int64_t seq, struct store_grant *out, struct err *err);
+/* Columns 2 to 10 of a row: who is served with what. */
+void sqlite_read_call(sqlite3_stmt *s, struct store_call *call);
+
+/* Event numbers of the usage records created in [from, to) milliseconds (0: open), as ranges [first, end), newest
+ * first. After very many clock steps the oldest range has others too. */
 enum { TIME_RANGES = 64 };
 struct sqlite_ranges {
     int n;

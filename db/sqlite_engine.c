@@ -10,6 +10,7 @@
  * what the disk has is decided by the next start. Threads: see engine.h. */
 #include "sqlite.h"
 
+#include "daemon/base/failpoint.h"
 #include "lock.h"
 #include "sqlite_conn.h"
 
@@ -37,9 +38,12 @@ static enum err_code begin(struct engine *e, struct err *err)
 {
     struct sqlite_conn *c = &self(e)->conn;
     sqlite3_stmt *s = c->statements[SQL_BEGIN];
-    int rc = sqlite3_step(s);
     enum err_code code = ERR_OK;
+    int rc;
 
+    if (FAILPOINT(BEGIN_BUSY))
+        return err_set(err, ERR_CONFLICT, NULL, "Another program holds the database.");
+    rc = sqlite3_step(s);
     if ((rc & 0xff) == SQLITE_BUSY)
         code = err_set(err, ERR_CONFLICT, NULL, "Another program holds the database.");
     else if (rc != SQLITE_DONE)
@@ -52,7 +56,11 @@ static enum err_code commit(struct engine *e, struct err *err)
 {
     struct sqlite_conn *c = &self(e)->conn;
 
-    return sqlite_run(c, c->statements[SQL_COMMIT], "Cannot commit", err);
+    enum err_code code = FAILPOINT_CODE(COMMIT_BEFORE, err);
+
+    if (code == ERR_OK)
+        code = sqlite_run(c, c->statements[SQL_COMMIT], "Cannot commit", err);
+    return code == ERR_OK ? FAILPOINT_CODE(COMMIT_AFTER, err) : code;
 }
 
 static void rollback(struct engine *e)
@@ -88,6 +96,8 @@ static enum err_code tidy(struct engine *e, bool idle, struct err *err)
 
     if (s->frames - s->backfilled < (idle ? 1 : WAL_FRAMES))
         return ERR_OK;
+    if (FAILPOINT(CHECKPOINT_BEFORE))
+        return FAILPOINT_ERROR(err);
     rc = sqlite3_wal_checkpoint_v2(s->conn.db, "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &done);
     if ((rc & 0xff) == SQLITE_BUSY)
         return ERR_OK;
@@ -95,7 +105,7 @@ static enum err_code tidy(struct engine *e, bool idle, struct err *err)
         return sqlite_error(&s->conn, "Cannot checkpoint", err);
     s->frames = frames;
     s->backfilled = done;
-    return ERR_OK;
+    return FAILPOINT_CODE(CHECKPOINT_AFTER, err);
 }
 
 /* ---- the rest of the interface ---- */
@@ -122,6 +132,22 @@ static enum err_code load_records(struct engine *e, void (*fn)(void *ctx, struct
 static enum err_code put_effects(struct engine *e, const struct effects *effects, struct err *err)
 {
     return sqlite_put_effects(&self(e)->conn, effects, err);
+}
+
+static enum err_code spent(struct engine *e, const struct budget_owner *owner, int64_t from, int64_t to, int64_t *out,
+                           struct err *err)
+{
+    return sqlite_spent(&self(e)->conn, owner, from, to, out, err);
+}
+
+static enum err_code find_grant(struct engine *e, int64_t seq, struct store_grant *out, struct err *err)
+{
+    return sqlite_find_grant(&self(e)->conn, seq, out, err);
+}
+
+static enum err_code find_charge(struct engine *e, int64_t seq, struct charge *out, struct err *err)
+{
+    return sqlite_find_charge(&self(e)->conn, seq, out, err);
 }
 
 static enum err_code put_record(struct engine *e, struct record *record, struct err *err)
@@ -211,6 +237,9 @@ static const struct engine_class class = {
     .commit = commit,
     .rollback = rollback,
     .put_effects = put_effects,
+    .spent = spent,
+    .find_grant = find_grant,
+    .find_charge = find_charge,
     .put_record = put_record,
     .find_record = find_record,
     .find_reply = find_reply,

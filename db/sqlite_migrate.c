@@ -6,6 +6,7 @@
 #include "sqlite_conn.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 
 struct embed_file {
@@ -98,11 +99,19 @@ static enum err_code apply_one(struct sqlite_conn *c, const struct embed_file *f
 
     if (code != ERR_OK)
         return code;
-    code = sqlite_exec(c, file->bytes, &why); /* embedded files end with a NUL */
+    code = FAILPOINT_CODE(MIGRATE_BEGUN, &why);
+    if (code == ERR_OK)
+        code = sqlite_exec(c, file->bytes, &why); /* embedded files end with a NUL */
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(MIGRATE_STEP, &why);
     if (code == ERR_OK)
         code = note_applied(c, file, &why);
     if (code == ERR_OK)
+        code = FAILPOINT_CODE(MIGRATE_NOTED, &why);
+    if (code == ERR_OK)
         code = sqlite_exec(c, "COMMIT", &why);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(MIGRATE_DONE, &why);
     if (code != ERR_OK) {
         (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
         return err_set(err, code, NULL, "Migration %s failed: %s", file->name, why.message);

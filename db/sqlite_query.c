@@ -1,8 +1,84 @@
-/* sqlite_query.c - answers from the reader's connection: records, lists, balances. Each in one short read transaction.
- */
+/* sqlite_query.c - answers from the reader's connection: records, lists, balances; and which question goes where.
+ *
+ * Records and lists in one short read transaction each. A balance of the past is today's, without what events changed
+ * since: they are summed in slices, after one transaction has said what there is. */
 #include "sqlite_conn.h"
 
-enum { LIST_SQL = 1024, CHARGES_SLICE = 20000 }; /* bytes of a statement; rows of one read transaction */
+enum { LIST_SQL = 1024, EVENTS_SLICE = 20000 }; /* bytes of a statement; rows of one read transaction */
+
+enum err_code sqlite_check_limit(int limit, struct err *err)
+{
+    if (limit >= 1 && limit <= STORE_PAGE)
+        return ERR_OK;
+    return err_set(err, ERR_INVALID_VALUE, "limit", "Invalid value for 'limit': expected 1 to %d.", STORE_PAGE);
+}
+
+/* ---- wallets ---- */
+
+static struct sqlite_wallet make_wallet(int64_t tenant, int64_t customer, int64_t credit_limit)
+{
+    bool own = customer != 0;
+    int64_t owner = own ? customer : tenant;
+
+    return (struct sqlite_wallet){
+        .account = account_number(own ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET, owner),
+        .receivable = account_number(own ? ACCOUNT_CUSTOMER_RECEIVABLE : ACCOUNT_TENANT_RECEIVABLE, owner),
+        .tenant = tenant,
+        .customer = customer,
+        .credit_limit = credit_limit};
+}
+
+enum err_code sqlite_find_wallet(struct sqlite_conn *c, int64_t tenant_row, int64_t customer_row,
+                                 struct sqlite_wallet *out, struct err *err)
+{
+    bool customer = customer_row != 0;
+    sqlite3_stmt *s = c->statements[customer ? SQL_GET_CREDIT_CUSTOMER : SQL_GET_CREDIT_TENANT];
+    int64_t limit = 0, tenant = 0;
+    int rc;
+
+    sqlite3_bind_int64(s, 1, customer ? customer_row : tenant_row);
+    rc = sqlite3_step(s);
+    if (rc == SQLITE_ROW) {
+        limit = sqlite3_column_int64(s, 0);
+        tenant = sqlite3_column_int64(s, 1);
+    }
+    sqlite3_reset(s);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return sqlite_error(c, "Cannot read a wallet", err);
+    if (rc == SQLITE_DONE || (tenant_row != 0 && tenant_row != tenant))
+        return err_set(err, ERR_NOT_FOUND, NULL, "No such wallet.");
+    *out = make_wallet(tenant, customer_row, limit);
+    return ERR_OK;
+}
+
+enum err_code sqlite_read_account(struct sqlite_conn *c, int64_t number, int64_t *posted, int64_t *held, bool *found,
+                                  struct err *err)
+{
+    sqlite3_stmt *s = c->statements[SQL_GET_ACCOUNT];
+    int rc;
+
+    sqlite3_bind_int64(s, 1, number);
+    rc = sqlite3_step(s);
+    *found = rc == SQLITE_ROW;
+    *posted = *found ? sqlite3_column_int64(s, 0) : 0;
+    *held = *found ? sqlite3_column_int64(s, 1) : 0;
+    sqlite3_reset(s);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot read an account", err);
+}
+
+static enum err_code read_balance(struct sqlite_conn *c, const struct sqlite_wallet *w, struct store_balance *out,
+                                  struct err *err)
+{
+    int64_t owed = 0, ignored;
+    bool found;
+    enum err_code code = sqlite_read_account(c, w->account, &out->posted, &out->held, &found, err);
+
+    if (code == ERR_OK)
+        code = sqlite_read_account(c, w->receivable, &owed, &ignored, &found, err);
+    out->credit_limit = w->credit_limit;
+    out->receivable = -owed;
+    return code;
+}
 
 /* ---- records ---- */
 
@@ -63,39 +139,24 @@ static enum err_code read_id(struct sqlite_conn *c, enum sql which, int64_t row,
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot read an owner", err);
 }
 
-static enum err_code read_account(struct sqlite_conn *c, enum account_kind kind, int64_t owner,
-                                  struct store_balance *out, struct err *err)
-{
-    sqlite3_stmt *s = c->statements[SQL_GET_ACCOUNT];
-    int rc;
-
-    sqlite3_bind_int64(s, 1, account_number(kind, owner));
-    rc = sqlite3_step(s);
-    if (rc == SQLITE_ROW) {
-        out->posted = sqlite3_column_int64(s, 0);
-        out->held = sqlite3_column_int64(s, 1);
-    }
-    sqlite3_reset(s);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot read an account", err);
-}
-
 /* What stands beside a record in a list: its owners' ids, and a wallet's balance. */
 static enum err_code complete_item(struct sqlite_conn *c, struct store_list *q, int place, struct err *err)
 {
     const struct record *record = q->items[place];
+    struct sqlite_wallet wallet;
     int64_t tenant = 0, customer = 0;
     enum err_code code = ERR_OK;
 
     memset(&q->balances[place], 0, sizeof(q->balances[place]));
     switch (record->kind) {
     case RECORD_TENANT:
-        q->balances[place].credit_limit = ((const struct tenant *)record)->credit_limit;
-        code = read_account(c, ACCOUNT_TENANT_WALLET, record->row, &q->balances[place], err);
+        wallet = make_wallet(record->row, 0, ((const struct tenant *)record)->credit_limit);
+        code = read_balance(c, &wallet, &q->balances[place], err);
         break;
     case RECORD_CUSTOMER:
         tenant = ((const struct customer *)record)->tenant_row;
-        q->balances[place].credit_limit = ((const struct customer *)record)->credit_limit;
-        code = read_account(c, ACCOUNT_CUSTOMER_WALLET, record->row, &q->balances[place], err);
+        wallet = make_wallet(tenant, record->row, ((const struct customer *)record)->credit_limit);
+        code = read_balance(c, &wallet, &q->balances[place], err);
         break;
     case RECORD_KEY:
         tenant = ((const struct api_key *)record)->tenant_row;
@@ -176,9 +237,10 @@ static enum err_code ask_list(struct sqlite_conn *c, struct store_list *q, struc
 
     q->n = 0;
     q->more = false;
-    if ((unsigned)q->kind >= RECORD_KINDS || limit < 1 || limit > STORE_PAGE)
-        return err_set(err, ERR_INVALID_VALUE, "limit", "Invalid value for 'limit': expected 1 to %d.", STORE_PAGE);
-    code = check_after(c, q, err);
+    TG_ASSERT((unsigned)q->kind < RECORD_KINDS);
+    code = sqlite_check_limit(limit, err);
+    if (code == ERR_OK)
+        code = check_after(c, q, err);
     if (code != ERR_OK)
         return code;
     buf_init(&sql, LIST_SQL);
@@ -203,92 +265,126 @@ static enum err_code ask_list(struct sqlite_conn *c, struct store_list *q, struc
 
 /* ---- balances ---- */
 
-/* The sum of what usage records of one range changed in <account>, in slices: the past does not change, so each slice
- * may be a transaction of its own. */
-static enum err_code sum_charges(struct sqlite_conn *c, int64_t account, int64_t tenant, int64_t first, int64_t end,
-                                 int64_t *sum, struct err *err)
-{
-    sqlite3_stmt *s = c->statements[SQL_GET_CHARGES];
-    int n = CHARGES_SLICE, rc = SQLITE_DONE;
+/* What later events changed, to be taken off the balance of today. */
+struct later {
+    struct sqlite_wallet wallet;
+    int64_t after_ms;
+    int64_t posted, receivable; /* of the two accounts */
+};
 
-    while (n == CHARGES_SLICE && rc == SQLITE_DONE) {
-        sqlite3_bind_int64(s, 1, account);
-        sqlite3_bind_int64(s, 2, tenant);
-        sqlite3_bind_int64(s, 3, first);
-        sqlite3_bind_int64(s, 4, end);
-        sqlite3_bind_int(s, 5, CHARGES_SLICE);
+/* Adds the events of one owner numbered [first, end), in slices: the past does not change, so each slice may be a
+ * transaction of its own. */
+static enum err_code add_later(struct sqlite_conn *c, enum sql which, int64_t owner, int64_t first, int64_t end,
+                               struct later *later, struct err *err)
+{
+    sqlite3_stmt *s = c->statements[which];
+    int n = EVENTS_SLICE, rc = SQLITE_DONE;
+
+    while (n == EVENTS_SLICE && rc == SQLITE_DONE) {
+        sqlite3_bind_int64(s, 1, owner);
+        sqlite3_bind_int64(s, 2, first);
+        sqlite3_bind_int64(s, 3, end);
+        sqlite3_bind_int(s, 4, EVENTS_SLICE);
+        sqlite3_bind_int64(s, 5, later->wallet.account);
+        sqlite3_bind_int64(s, 6, later->wallet.receivable);
+        sqlite3_bind_int64(s, 7, later->after_ms);
         for (n = 0; (rc = sqlite3_step(s)) == SQLITE_ROW; n++) {
             first = sqlite3_column_int64(s, 0) + 1;
-            *sum += sqlite3_column_int64(s, 1);
+            later->posted += sqlite3_column_int64(s, 1);
+            later->receivable += sqlite3_column_int64(s, 2);
         }
         sqlite3_reset(s);
     }
-    return rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot sum charges", err);
+    return rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot sum events", err);
 }
 
-static enum err_code sum_grants(struct sqlite_conn *c, int64_t account, int64_t after_ms, int64_t *sum, struct err *err)
+/* A grant puts its whole amount into its wallet. */
+static enum err_code add_later_grants(struct sqlite_conn *c, struct later *later, struct err *err)
 {
-    sqlite3_stmt *s = c->statements[SQL_GET_GRANTS_AFTER];
+    sqlite3_stmt *s = c->statements[SQL_GET_LATER_GRANTS];
     int rc;
 
-    sqlite3_bind_int64(s, 1, account);
-    sqlite3_bind_int64(s, 2, after_ms);
+    sqlite3_bind_int64(s, 1, later->wallet.account);
+    sqlite3_bind_int64(s, 2, later->after_ms);
     rc = sqlite3_step(s);
     if (rc == SQLITE_ROW)
-        *sum += sqlite3_column_int64(s, 0);
+        later->posted += sqlite3_column_int64(s, 0);
     sqlite3_reset(s);
     return rc == SQLITE_ROW ? ERR_OK : sqlite_error(c, "Cannot sum grants", err);
 }
 
-static enum err_code read_owner(struct sqlite_conn *c, const struct store_balance_query *q, int64_t *credit_limit,
-                                int64_t *tenant, struct err *err)
+static enum err_code read_last_entry(struct sqlite_conn *c, int64_t account, int64_t *out, struct err *err)
 {
-    bool customer = q->customer_row != 0;
-    sqlite3_stmt *s = c->statements[customer ? SQL_GET_CREDIT_CUSTOMER : SQL_GET_CREDIT_TENANT];
+    sqlite3_stmt *s = c->statements[SQL_GET_LAST_ENTRY];
     int rc;
 
-    sqlite3_bind_int64(s, 1, customer ? q->customer_row : q->tenant_row);
+    sqlite3_bind_int64(s, 1, account);
     rc = sqlite3_step(s);
-    if (rc == SQLITE_ROW) {
-        *credit_limit = sqlite3_column_int64(s, 0);
-        *tenant = sqlite3_column_int64(s, 1);
-    }
-    sqlite3_reset(s);
     if (rc == SQLITE_ROW)
-        return ERR_OK;
-    return rc == SQLITE_DONE ? err_set(err, ERR_NOT_FOUND, NULL, "No such wallet.")
-                             : sqlite_error(c, "Cannot read a wallet", err);
+        *out = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return rc == SQLITE_ROW ? ERR_OK : sqlite_error(c, "Cannot read the last entry", err);
+}
+
+/* What is so in one moment: the balance, and how far the events go that made it. */
+static enum err_code read_moment(struct sqlite_conn *c, struct store_balance_query *q, struct later *later,
+                                 struct sqlite_ranges *usage, int64_t *last_entry, struct err *err)
+{
+    enum err_code code = sqlite_find_wallet(c, q->tenant_row, q->customer_row, &later->wallet, err);
+
+    if (code == ERR_OK)
+        code = read_balance(c, &later->wallet, &q->balance, err);
+    if (code != ERR_OK || q->at == 0)
+        return code;
+    code = add_later_grants(c, later, err);
+    if (code == ERR_OK)
+        code = read_last_entry(c, later->wallet.account, last_entry, err);
+    if (code == ERR_OK)
+        code = sqlite_time_ranges(c, later->after_ms + 1, 0, usage, err);
+    return code;
 }
 
 static enum err_code ask_balance(struct sqlite_conn *c, struct store_balance_query *q, struct err *err)
 {
-    enum account_kind kind = q->customer_row != 0 ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET;
-    int64_t owner = q->customer_row != 0 ? q->customer_row : q->tenant_row;
-    int64_t tenant = 0, later = 0, after_ms = q->at / 1000;
-    struct sqlite_ranges ranges = {.n = 0};
+    struct later later = {.after_ms = q->at / 1000};
+    struct sqlite_ranges usage = {.n = 0};
+    int64_t last_entry = 0;
     enum err_code code = sqlite_exec(c, "BEGIN", err);
 
     memset(&q->balance, 0, sizeof(q->balance));
     if (code != ERR_OK)
         return code;
-    code = read_owner(c, q, &q->balance.credit_limit, &tenant, err);
-    if (code == ERR_OK)
-        code = read_account(c, kind, owner, &q->balance, err);
-    if (code == ERR_OK && q->at != 0)
-        code = sum_grants(c, account_number(kind, owner), after_ms, &later, err);
-    if (code == ERR_OK && q->at != 0)
-        code = sqlite_time_ranges(c, after_ms + 1, 0, &ranges, err);
+    code = read_moment(c, q, &later, &usage, &last_entry, err);
     (void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
-    for (int i = 0; code == ERR_OK && i < ranges.n; i++)
-        code = sum_charges(c, account_number(kind, owner), tenant, ranges.at[i].first, ranges.at[i].end, &later, err);
+    for (int i = 0; code == ERR_OK && i < usage.n; i++)
+        code = add_later(c, SQL_GET_LATER_USAGE, later.wallet.tenant, usage.at[i].first, usage.at[i].end, &later, err);
+    if (code == ERR_OK && last_entry != 0)
+        code = add_later(c, SQL_GET_LATER_ENTRIES, later.wallet.account, 1, last_entry + 1, &later, err);
     if (code == ERR_OK && q->at != 0) {
-        q->balance.posted -= later;
+        q->balance.posted -= later.posted;
+        q->balance.receivable += later.receivable;
         q->balance.held = 0;
     }
     return code;
 }
 
 /* ---- dispatch ---- */
+
+/* Questions that one short transaction answers. */
+static void ask_at_once(struct sqlite_conn *c, struct store_query *query, struct err *err)
+{
+    if (sqlite_exec(c, "BEGIN", err) != ERR_OK)
+        return;
+    if (query->question == STORE_GET || query->question == STORE_LIST)
+        (void)ask_list(c, TG_CONTAINER(struct store_list, super, query), err);
+    else if (query->question == STORE_GRANTS)
+        (void)sqlite_ask_grants(c, TG_CONTAINER(struct store_grants_query, super, query), err);
+    else if (query->question == STORE_HOLDS)
+        (void)sqlite_ask_holds(c, TG_CONTAINER(struct store_holds_query, super, query), err);
+    else
+        (void)sqlite_ask_accounts(c, TG_CONTAINER(struct store_accounts_query, super, query), err);
+    (void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
+}
 
 bool sqlite_ask(struct sqlite_conn *c, struct store_query *query)
 {
@@ -298,16 +394,18 @@ bool sqlite_ask(struct sqlite_conn *c, struct store_query *query)
     switch (query->question) {
     case STORE_GET:
     case STORE_LIST:
-        if (sqlite_exec(c, "BEGIN", err) == ERR_OK) {
-            (void)ask_list(c, TG_CONTAINER(struct store_list, super, query), err);
-            (void)sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL);
-        }
+    case STORE_GRANTS:
+    case STORE_HOLDS:
+    case STORE_ACCOUNTS:
+        ask_at_once(c, query, err);
         return true;
     case STORE_BALANCE:
         (void)ask_balance(c, TG_CONTAINER(struct store_balance_query, super, query), err);
         return true;
     case STORE_USAGE:
         return sqlite_ask_usage(c, TG_CONTAINER(struct store_usage_query, super, query));
+    case STORE_LEDGER:
+        return sqlite_ask_ledger(c, TG_CONTAINER(struct store_ledger_query, super, query));
     case STORE_QUESTIONS:
         break;
     }

@@ -2,10 +2,12 @@
  *
  * created_ms never falls between two clock steps, so a time is found by bisection over the record numbers instead of an
  * index that every record would pay for. A search that matches little is done in slices of SLICE rows, each a
- * transaction of its own, and other questions come in between. Reader only. */
+ * transaction of its own, and other questions come in between. On the reader's connection; the writer looks up single
+ * records and times. */
 #include "sqlite_conn.h"
 
 enum { SLICE = 20000, HEX_ID = 16 };
+enum { COLUMN_FLAGS = 23, COLUMN_ITEM = 34 };
 
 /* ---- time to numbers ---- */
 
@@ -111,7 +113,7 @@ static void read_upstream_id(sqlite3_stmt *s, int column, char out[LIMIT_UPSTREA
     *p = '\0';
 }
 
-static void read_call(sqlite3_stmt *s, struct store_call *call)
+void sqlite_read_call(sqlite3_stmt *s, struct store_call *call)
 {
     call->tenant_row = sqlite3_column_int64(s, 2);
     call->customer_row = sqlite3_column_int64(s, 3);
@@ -132,7 +134,7 @@ static void read_usage(sqlite3_stmt *s, struct usage_record *u)
     memset(u, 0, sizeof(*u));
     u->seq = sqlite3_column_int64(s, 0);
     sqlite_column_id(s, 1, &u->request);
-    read_call(s, &u->call);
+    sqlite_read_call(s, &u->call);
     u->images = sqlite3_column_int(s, at++);
     u->partial_images = sqlite3_column_int(s, at++);
     for (int i = PRICE_TEXT_INPUT; i < PRICE_UNITS; i++)
@@ -145,6 +147,7 @@ static void read_usage(sqlite3_stmt *s, struct usage_record *u)
     flags = (unsigned)sqlite3_column_int(s, at++);
     u->call.stream = (flags & USAGE_ROW_STREAM) != 0;
     u->call.test = (flags & USAGE_TEST) != 0;
+    u->own_wallet = (flags & USAGE_ROW_OWN_WALLET) != 0;
     u->flags = flags & ~(unsigned)USAGE_ROW_FLAGS;
     u->status = sqlite3_column_type(s, at) == SQLITE_NULL ? 200 : sqlite3_column_int(s, at);
     at++;
@@ -159,11 +162,32 @@ static void read_usage(sqlite3_stmt *s, struct usage_record *u)
     sqlite_column_copy(s, at, u->channel_name, sizeof(u->channel_name));
 }
 
+enum err_code sqlite_find_usage(struct sqlite_conn *c, int64_t seq, struct usage_record *out, int64_t *item,
+                                bool *own_wallet, struct err *err)
+{
+    sqlite3_stmt *s = c->statements[SQL_GET_USAGE];
+    int rc;
+
+    sqlite3_bind_int64(s, 1, seq);
+    rc = sqlite3_step(s);
+    if (rc == SQLITE_ROW) {
+        read_usage(s, out);
+        *own_wallet = (sqlite3_column_int(s, COLUMN_FLAGS) & USAGE_ROW_OWN_WALLET) != 0;
+        *item = sqlite3_column_int64(s, COLUMN_ITEM);
+    }
+    sqlite3_reset(s);
+    if (rc == SQLITE_ROW)
+        return ERR_OK;
+    return rc == SQLITE_DONE ? err_set(err, ERR_NOT_FOUND, NULL, "No such usage record.")
+                             : sqlite_error(c, "Cannot read a usage record", err);
+}
+
 static bool matches(const struct store_usage_query *q, const struct usage_record *u)
 {
     const struct store_call *call = &u->call;
 
-    return (q->customer_row == 0 || q->customer_row == call->customer_row) &&
+    return (q->tenant_row == 0 || q->tenant_row == call->tenant_row) &&
+           (q->customer_row == 0 || q->customer_row == call->customer_row) &&
            (q->key_row == 0 || q->key_row == call->key_row) &&
            (q->channel_row == 0 || q->channel_row == call->channel_row) &&
            (q->model[0] == '\0' || strcmp(q->model, call->model) == 0) &&
@@ -201,6 +225,19 @@ static enum err_code scan_range(struct sqlite_conn *c, struct store_usage_query 
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot list usage records", err);
 }
 
+/* The one record that is asked for, if the filters let it through. */
+static void ask_one(struct sqlite_conn *c, struct store_usage_query *q, struct err *err)
+{
+    bool own_wallet;
+    int64_t item;
+    enum err_code code = sqlite_find_usage(c, q->seq, &q->items[0], &item, &own_wallet, err);
+
+    q->more = false;
+    q->n = code == ERR_OK && matches(q, &q->items[0]);
+    if (code == ERR_NOT_FOUND)
+        err->code = ERR_OK;
+}
+
 static int64_t ceil_ms(int64_t us)
 {
     return us / 1000 + (us % 1000 > 0);
@@ -214,10 +251,12 @@ bool sqlite_ask_usage(struct sqlite_conn *c, struct store_usage_query *q)
     int left = SLICE;
     enum err_code code;
 
-    if (q->limit < 1 || q->limit > STORE_PAGE) {
-        (void)err_set(err, ERR_INVALID_VALUE, "limit", "Invalid value for 'limit': expected 1 to %d.", STORE_PAGE);
+    if (q->seq != 0) {
+        ask_one(c, q, err);
         return true;
     }
+    if (sqlite_check_limit(q->limit, err) != ERR_OK)
+        return true;
     if (q->scanned == 0) {
         q->n = 0;
         q->more = false;

@@ -1,6 +1,6 @@
 /* start.c - what happens between opening a database and running on it.
  *
- *   schema --> load --> new epoch, default prices --> dead holds resolved --> ready
+ *   schema --> load --> budgets --> new epoch, default prices --> dead holds resolved --> ready
  *
  * Invariants
  *  (1) Every start has an epoch of its own; the engine's lock makes sure that no process of an earlier one lives.
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "daemon/base/failpoint.h"
 
 static const char default_book[] = "openai-list";
 
@@ -27,6 +27,21 @@ static void take_record(void *ctx, struct record *record)
         ledger_set_wallet(s->ledger, ACCOUNT_CUSTOMER_WALLET, record->row, ((struct customer *)record)->credit_limit,
                           true);
     directory_put(&s->directory, record);
+}
+
+/* Once all are there: a budget's windows are those of its tenant's time zone. */
+static enum err_code take_budgets(struct store *s, struct err *err)
+{
+    static const enum record_kind kinds[] = {RECORD_TENANT, RECORD_CUSTOMER, RECORD_KEY};
+    enum err_code code = ERR_OK;
+
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+        const struct shelf *shelf = &s->directory.shelves[kinds[k]];
+
+        for (size_t i = 0; code == ERR_OK && i < shelf->n; i++)
+            code = put_budgets(s, shelf->at[i], err);
+    }
+    return code;
 }
 
 /* ---- epoch ---- */
@@ -134,51 +149,21 @@ static enum err_code begin_epoch(struct store *s, struct err *err)
 
     if (code != ERR_OK)
         return code;
-    ledger_begin(s->ledger, clock_wall());
-    code = next_epoch(s, err);
+    code = ledger_begin(s->ledger, clock_wall(), err);
+    if (code == ERR_OK)
+        code = next_epoch(s, err);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(START_EPOCH, err);
     if (code == ERR_OK)
         code = update_prices(s, err);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(START_PRICES, err);
+    if (code == ERR_OK)
+        code = batch_flush(s, err);
     if (code == ERR_OK)
         code = s->engine->class->commit(s->engine, err);
     if (code != ERR_OK)
         s->engine->class->rollback(s->engine);
-    ledger_settle(s->ledger);
-    return code;
-}
-
-/* ---- dead holds ---- */
-
-static enum err_code resolve_some(struct store *s, const struct id *ids, size_t n, struct err *err)
-{
-    struct store_doubt *ops = mem_zalloc(n * sizeof(*ops));
-    enum err_code code = ERR_OK;
-
-    for (size_t i = 0; i < n; i++) {
-        ops[i].super.kind = STORE_DOUBT;
-        ops[i].super.mail.next = i + 1 < n ? &ops[i + 1].super.mail : NULL;
-        ops[i].hold = ids[i];
-    }
-    batch_run(s, &ops[0].super, n);
-    for (size_t i = 0; code == ERR_OK && i < n; i++)
-        if (ops[i].super.err.code != ERR_OK)
-            code = err_set(err, ops[i].super.err.code, NULL, "Cannot resolve the holds of a dead process: %s",
-                           ops[i].super.err.message);
-    free(ops);
-    s->recovered += (int64_t)n;
-    return code;
-}
-
-static enum err_code resolve_dead(struct store *s, struct err *err)
-{
-    struct id *ids = mem_alloc(STORE_BATCH * sizeof(*ids));
-    enum err_code code = ERR_OK;
-    size_t n;
-
-    while (code == ERR_OK && (n = ledger_dead_holds(s->ledger, ids, STORE_BATCH)) > 0)
-        code = resolve_some(s, ids, n, err);
-    free(ids);
-    if (s->recovered > 0)
-        LOG(LOG_HOLDS_RECOVERED, LOG_F_INT("holds", s->recovered));
     return code;
 }
 
@@ -192,8 +177,14 @@ enum err_code start_store(struct store *s, bool migrate, struct err *err)
     if (code == ERR_OK)
         code = s->engine->class->load_records(s->engine, take_record, s, err);
     if (code == ERR_OK)
+        code = take_budgets(s, err);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(START_LOADED, err);
+    if (code == ERR_OK)
         code = begin_epoch(s, err);
     if (code == ERR_OK)
-        code = resolve_dead(s, err);
+        code = FAILPOINT_CODE(START_BEGUN, err);
+    if (code == ERR_OK)
+        code = sweep_dead(s, err);
     return code;
 }

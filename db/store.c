@@ -20,14 +20,16 @@
 #include <time.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 
 enum { BOXES = 32, IDLE_SECONDS = 1 }; /* mailboxes answered with one wake-up each; quiet before housekeeping */
 enum { LINGER_BATCH = 2 };             /* operations in a batch after which the writer lingers */
 
-#define LINGER INT64_C(200000)                  /* nanoseconds that it lingers */
-#define DEFAULT_KEEP (24 * 3600 * CLOCK_SECOND) /* of customers' idempotency keys */
+#define LINGER INT64_C(200000)                     /* nanoseconds that it lingers */
+#define DEFAULT_DEADLINE (3 * 3600 * CLOCK_SECOND) /* of open holds */
+#define DEFAULT_KEEP (24 * 3600 * CLOCK_SECOND)    /* of customers' idempotency keys */
 
 /* ---- workers ---- */
 
@@ -241,6 +243,7 @@ static void complete(struct store *s, struct store_op *chain)
     size_t changed = 0;
 
     out.n = 0;
+    (void)FAILPOINT(DELIVER_BEFORE);
     for (struct store_op *op = chain; op != NULL; op = next) {
         next = (struct store_op *)op->mail.next;
         if (changed < s->n_changed && s->changed[changed].op == op && s->n_subscribers > 0) {
@@ -279,7 +282,7 @@ static void *writer_main(void *arg)
         (void)pthread_mutex_lock(&w->lock);
         if (n >= 1 && n <= LINGER_BATCH)
             worker_linger(w);
-        work = worker_wait(w, atomic_load(&s->healthy) && s->engine->class->untidy(s->engine));
+        work = worker_wait(w, atomic_load(&s->healthy) && (s->engine->class->untidy(s->engine) || sweep_waits(s)));
         chain = worker_take(w, STORE_BATCH, &n);
         metric_set(METRIC_STORE_QUEUE, (int64_t)atomic_load_explicit(&w->queued, memory_order_relaxed));
         (void)pthread_mutex_unlock(&w->lock);
@@ -289,6 +292,7 @@ static void *writer_main(void *arg)
         } else if (work) {
             return NULL; /* stopping, and nothing left */
         }
+        sweep_due(s);
         tidy(s, !work);
     }
 }
@@ -325,6 +329,14 @@ static void *reader_main(void *arg)
 
 /* ---- the interface ---- */
 
+static enum err_code spent(void *ctx, const struct budget_owner *owner, int64_t from, int64_t to, int64_t *out,
+                           struct err *err)
+{
+    struct store *s = ctx;
+
+    return s->engine->class->spent(s->engine, owner, from, to, out, err);
+}
+
 enum err_code store_open(const struct store_options *options, struct store **out, struct err *err)
 {
     struct store *s = mem_zalloc(sizeof(*s));
@@ -337,6 +349,8 @@ enum err_code store_open(const struct store_options *options, struct store **out
     s->ledger = ledger_create();
     atomic_init(&s->healthy, true);
     s->keep = options->keep > 0 ? options->keep : DEFAULT_KEEP;
+    s->hold_deadline = options->hold_deadline > 0 ? options->hold_deadline : DEFAULT_DEADLINE;
+    ledger_set_source(s->ledger, spent, s);
     code = engine_open(options->url, options->secrets, &s->engine, err);
     if (code == ERR_OK)
         code = start_store(s, options->migrate, err);
@@ -404,6 +418,7 @@ void store_close(struct store *s)
     for (size_t i = 0; i < s->n_changed; i++)
         record_unref(s->changed[i].record);
     ledger_destroy(s->ledger);
+    zones_dispose(&s->zones);
     directory_dispose(&s->directory);
     worker_dispose(&s->write);
     worker_dispose(&s->read);
@@ -447,5 +462,7 @@ void store_ask(struct store *s, struct store_query *query)
     TG_ASSERT(query->reply_to != NULL && query->mail.deliver != NULL);
     if (query->question == STORE_USAGE)
         TG_CONTAINER(struct store_usage_query, super, query)->scanned = 0;
+    else if (query->question == STORE_LEDGER)
+        TG_CONTAINER(struct store_ledger_query, super, query)->scanned = 0;
     worker_add(&s->read, &query->mail);
 }

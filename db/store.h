@@ -32,6 +32,7 @@ struct store_options {
     struct secrets *secrets; /* to unseal channel credentials and stored replies */
     bool migrate;            /* bring the schema up to date; else an old schema is refused */
     int64_t keep;            /* microseconds that a customer's idempotency key outlives its call; 0: 24 hours */
+    int64_t hold_deadline;   /* microseconds after which an open hold that nobody ended is in doubt; 0: 3 hours */
 };
 
 /* Opens, migrates, loads balances and records, resolves dead holds, loads the default price book at the first start.
@@ -62,7 +63,18 @@ int64_t store_recovered(const struct store *s); /* how many dead holds store_ope
 
 /* ---- operations ---- */
 
-enum store_kind { STORE_HOLD = 0, STORE_CAPTURE, STORE_VOID, STORE_DOUBT, STORE_CREDIT, STORE_PUT, STORE_KINDS };
+enum store_kind {
+    STORE_HOLD = 0,
+    STORE_CAPTURE,
+    STORE_VOID,
+    STORE_DOUBT,
+    STORE_RESOLVE,
+    STORE_CREDIT,
+    STORE_WITHDRAW,
+    STORE_REFUND,
+    STORE_PUT,
+    STORE_KINDS
+};
 
 enum { STORE_LEGS = 2 };
 
@@ -112,7 +124,12 @@ struct store_call {
 };
 
 /* STORE_HOLD: sets money aside in every leg, or in none (INSUFFICIENT_QUOTA; ACCOUNT_SUSPENDED when a wallet's owner
- * was deleted; CONFLICT when the id is open already). Leg 0 is the tenant's, leg 1 the customer's. */
+ * was deleted; CONFLICT when the id is open already). Leg 0 is the tenant's, leg 1 the customer's.
+ * Each leg is taken from the wallet's lots in their order (store_credit) and then from the money of no lot, down to the
+ * credit line; the hold keeps its lots until it ends, even past their expiry. Every budget of the key, the customer and
+ * the tenant must bear it as well: wholesale_max counts for the tenant and for its own keys, retail_max for the
+ * customer and its keys; in test mode none. The first budget that cannot (key, customer, tenant; in the order of its
+ * list) is named in the message, with the time at which it resets. */
 struct store_hold {
     struct store_op super;
     struct id id; /* also the request's id (req_) and the hold's (hld_) */
@@ -164,15 +181,17 @@ struct usage_record {
     int64_t duration_ms;                                  /* of the call as a whole */
     int64_t upstream_ms;                                  /* of that attempt */
     struct id tenant_id, customer_id, key_id, channel_id; /* queries only */
+    bool own_wallet;                                      /* queries only: the customer's wallet was charged beside */
     char channel_name[LIMIT_NAME];
 };
 
-/* STORE_CAPTURE: ends the hold with charges. A charge above its leg's hold is taken as far as the wallet bears (above
- * its credit line, never below); the rest is booked to a receivable. The record is flagged overage whenever a charge
- * was above its leg's hold. Who was served (tenant, customer, key, n, stream, test) is the hold's, and so is what was
- * served where usage.call has no model, and the channel where it has none. The record's wholesale and retail become
- * charges[0] and, with two legs, charges[1]: a record says what was charged. In test mode all amounts become 0. A hold
- * that is kept in doubt can be captured too. NOT_FOUND: no such hold. */
+/* STORE_CAPTURE: ends the hold with charges. A charge is taken from the lots that the hold kept, in their order, then
+ * from other lots, then from the money of no lot. A charge above its leg's hold is taken as far as the wallet bears
+ * (above its credit line, never below); the rest is booked to a receivable. The record is flagged overage whenever a
+ * charge was above its leg's hold. Who was served (tenant, customer, key, n, stream, test) is the hold's, and so is
+ * what was served where usage.call has no model, and the channel where it has none. The record's wholesale and retail
+ * become charges[0] and, with two legs, charges[1]: a record says what was charged. In test mode all amounts become 0.
+ * A hold that is kept in doubt can be captured too. NOT_FOUND: no such hold. */
 struct store_capture {
     struct store_op super;
     struct id hold;
@@ -198,10 +217,33 @@ struct store_doubt {
     enum conf_in_doubt applied; /* out */
 };
 
+/* STORE_RESOLVE: ends a hold that is kept in doubt. NOT_FOUND: no such hold; CONFLICT: it is open, its call is under
+ * way; INVALID_VALUE: more than the hold. A capture leaves a usage record flagged in_doubt. Its <amount> is in the
+ * price of the last leg's wallet; the other leg, the recorded prices and the worst-case cost are charged in proportion,
+ * each rounded up. A void leaves nothing. */
+struct store_resolve {
+    struct store_op super;
+    struct id hold;
+    bool capture;              /* else void */
+    int64_t amount;            /* nano; < 0: the whole hold */
+    struct usage_record usage; /* out, of a capture */
+    int64_t charged;           /* out: as in store_capture */
+};
+
 enum credit_category { CREDIT_PAID = 0, CREDIT_PROMOTIONAL };
 
+enum grant_status { GRANT_LIVE = 0, GRANT_LAPSED, GRANT_WITHDRAWN };
+
 /* STORE_CREDIT: a grant (amount > 0) or an adjustment (amount < 0, refused past the credit line: INSUFFICIENT_QUOTA).
- */
+ *
+ * A grant is a lot of credit. Lots are used in this order: lower priority, then earlier expiry (never is last), then
+ * promotional before paid, then older. A new grant first settles what the wallet owes on its credit line. At expires_at
+ * what is left of a lot lapses: it leaves the wallet by a transfer; what holds keep of it follows when they end, unless
+ * it is charged. expires_at must lie in the future (INVALID_VALUE). CONFLICT: the wallet has STORE_LOTS lots already.
+ * An adjustment takes from the lots in their order, then from the money of no lot; of promotional or paid credit says
+ * only where it is booked. */
+enum { STORE_LOTS = 1000 }; /* lots of a wallet that are not used up */
+
 struct store_credit {
     struct store_op super;
     int64_t tenant_row;
@@ -213,6 +255,45 @@ struct store_credit {
     char note[LIMIT_NAME * 2];
     struct id grant;    /* out */
     int64_t created_at; /* out */
+};
+
+/* A grant as it stands. */
+struct store_grant {
+    int64_t seq;                      /* grt_ id: id_from_seq(created_at, seq) */
+    int64_t tenant_row, customer_row; /* customer 0: the tenant's wallet */
+    int64_t amount, remaining;        /* nano; what holds keep of it is part of remaining */
+    enum credit_category category;
+    enum grant_status status;
+    int64_t expires_at; /* 0: never */
+    int priority;
+    char note[LIMIT_NAME * 2];
+    int64_t created_at;
+    struct id tenant_id, customer_id; /* queries only */
+};
+
+/* STORE_WITHDRAW: voids what is left of a grant: it goes back where it came from, what holds keep of it when they end,
+ * unless it is charged. NOT_FOUND: no such grant; CONFLICT: it has lapsed or was withdrawn. Used up is no conflict. */
+struct store_withdraw {
+    struct store_op super;
+    int64_t seq;               /* of the grant */
+    char note[LIMIT_NAME * 2]; /* may be empty */
+    struct store_grant grant;  /* out: as it stands now */
+};
+
+/* STORE_REFUND: gives a charge back, in all or in part. <amount> is in the price of the last wallet that was charged
+ * (retail where the customer has its own, else wholesale). Then the tenant is given back the same share of the
+ * wholesale price, unless <retail_only>. Over all refunds of a record never more than the charge: INVALID_VALUE naming
+ * amount. The transfers of the charge are taken back last first: what was owed beyond the wallet, then lot by lot. What
+ * comes back to a lot that has lapsed or was withdrawn leaves it again. The cost stays. Budgets are not given back.
+ * NOT_FOUND: no such record. CONFLICT: nothing is left to refund, or the wallet's owner is gone. */
+struct store_refund {
+    struct store_op super;
+    int64_t seq;    /* of the usage record */
+    int64_t amount; /* nano, > 0; 0: all that is left */
+    bool retail_only;
+    char reason[LIMIT_NAME * 2];
+    struct usage_record usage; /* out: the record as it stands now, with the ids of a query's */
+    int64_t refunded;          /* out: this refund, nano */
 };
 
 /* STORE_PUT: creates (record->row == 0; the store gives it row, version 1 and created_at; the id is the caller's, by
@@ -235,7 +316,17 @@ enum err_code store_apply(struct store *s, struct store_op *op);
 
 /* ---- questions ---- */
 
-enum store_question { STORE_GET = 0, STORE_LIST, STORE_BALANCE, STORE_USAGE, STORE_QUESTIONS };
+enum store_question {
+    STORE_GET = 0,
+    STORE_LIST,
+    STORE_BALANCE,
+    STORE_USAGE,
+    STORE_LEDGER,
+    STORE_GRANTS,
+    STORE_HOLDS,
+    STORE_ACCOUNTS,
+    STORE_QUESTIONS
+};
 enum { STORE_PAGE = 100 };
 
 struct store_query {
@@ -247,6 +338,7 @@ struct store_query {
 
 struct store_balance {
     int64_t posted, held, credit_limit; /* nano; available = posted - held + credit_limit */
+    int64_t receivable;                 /* what was used beyond the wallet and is owed, >= 0; queries only */
 };
 
 /* STORE_GET and STORE_LIST: records of one kind, newest first; STORE_GET by id (NOT_FOUND when absent or, with a
@@ -282,6 +374,7 @@ struct store_usage_query {
     char size[LIMIT_SIZE], quality[LIMIT_QUALITY];
     int64_t start_time, end_time; /* 0: open; start inclusive, end exclusive */
     int64_t after_seq;            /* 0: from the newest */
+    int64_t seq;                  /* this record alone; 0: any */
     int limit;
     int n;                                 /* out */
     bool more;                             /* out */
@@ -289,14 +382,99 @@ struct store_usage_query {
     int64_t scanned;                       /* the store's own: how far a search in slices has come */
 };
 
+/* STORE_LEDGER: the transfers of a wallet, newest first. */
+struct store_transfer {
+    int64_t number; /* txn_ id: id_from_seq(created_at, number) */
+    int64_t created_at;
+    const char *kind;  /* "charge"; static */
+    int64_t amount;    /* signed as the wallet sees it; a settlement within the wallet: 0 */
+    struct id usage;   /* the usage record that it belongs to or refunds; else zero */
+    struct id request; /* and its request */
+    struct id grant;   /* the lot that it takes from or gives to; zero: none */
+    char note[LIMIT_NAME * 2];
+};
+
+struct store_ledger_query {
+    struct store_query super;
+    int64_t tenant_row, customer_row; /* customer 0: the tenant's wallet */
+    int64_t after;                    /* a transfer's number; 0: from the newest */
+    int limit;
+    int n;                                   /* out */
+    bool more;                               /* out */
+    struct store_transfer items[STORE_PAGE]; /* out */
+    int64_t scanned;                         /* the store's own */
+};
+
+/* STORE_GRANTS: the grants of a wallet, newest first; or, with seq, this one (NOT_FOUND; n is 1). */
+struct store_grants_query {
+    struct store_query super;
+    int64_t tenant_row, customer_row; /* customer 0: the tenant's wallet */
+    int64_t seq;
+    int64_t after; /* a grant's seq; 0: from the newest */
+    int limit;
+    int n;                                /* out */
+    bool more;                            /* out */
+    struct store_grant items[STORE_PAGE]; /* out */
+};
+
+/* STORE_HOLDS: open holds and those in doubt, newest first; or, with only_id, this one (NOT_FOUND; n is 1). */
+enum hold_state { HOLD_OPEN = 0, HOLD_IN_DOUBT, HOLD_ENDED };
+
+struct store_held {
+    struct id id;
+    enum hold_state state;
+    struct store_call call;
+    int n_legs;
+    int64_t legs[STORE_LEGS];                    /* nano */
+    int64_t cost_max, wholesale_max, retail_max; /* nano */
+    enum conf_in_doubt rule;
+    int64_t created_at;
+    struct id tenant_id, customer_id, key_id, channel_id;
+};
+
+struct store_holds_query {
+    struct store_query super;
+    int64_t tenant_row; /* 0: any */
+    int state;          /* enum hold_state, or -1: open and in doubt */
+    struct id only_id;
+    struct id after; /* zero: from the newest */
+    int limit;
+    int n;                               /* out */
+    bool more;                           /* out */
+    struct store_held items[STORE_PAGE]; /* out */
+};
+
+/* STORE_ACCOUNTS: the chart of accounts of a tenant, or with customer_row of a customer; those that were ever used. */
+enum { STORE_CHART = 16 };
+
+struct store_accounts_query {
+    struct store_query super;
+    int64_t tenant_row, customer_row;
+    int n; /* out */
+    struct {
+        const char *name; /* "wallet", "revenue", "cost", "loss", ...; static */
+        int64_t posted, held;
+    } items[STORE_CHART]; /* out */
+};
+
 void store_ask(struct store *s, struct store_query *query);
 
 /* ---- checking ---- */
 
 /* One line an invariant, told to <line>: its name, whether it holds, and the first rows that break it. Opens its own
- * read-only connection, so it works beside a running daemon. Returns the number violated; -1 and <err> when it could
- * not look. */
+ * read-only connection and looks at one snapshot, so it works beside a running daemon and on a backup. <progress>, when
+ * not NULL, is told from time to time what is being looked at and how far it is, in thousandths. Returns the number
+ * violated; -1 and <err> when it could not look. */
 typedef void store_fsck_fn(void *ctx, const char *invariant, bool ok, int64_t checked, const char *detail);
-int store_fsck(const char *url, store_fsck_fn *line, void *ctx, struct err *err);
+typedef void store_progress_fn(void *ctx, const char *what, int permille);
+int store_fsck(const char *url, store_fsck_fn *line, store_progress_fn *progress, void *ctx, struct err *err);
+
+/* ---- copying ---- */
+
+/* A consistent copy of the store as it is now, in the new file <dest> (0600), which opens like the store itself; works
+ * beside a running daemon. The master key is not in it. CONFLICT: <dest> is there already, or there is no store.
+ * UNAVAILABLE: it could not be read or written; then <dest> is not there. <progress> as in store_fsck, may be NULL. */
+TG_MUSTCHECK enum err_code store_backup(const char *url, const char *dest, store_progress_fn *progress, void *ctx,
+                                        struct err *err);
 
 #endif

@@ -1,5 +1,6 @@
-/* store_state.h - the store's inside, shared by store.c (threads), batch.c (transactions), put.c (records), admin.c
- * (audit, repeated admin calls), repeat.c (repeated calls of customers) and start.c (what happens at open). */
+/* store_state.h - the store's inside, shared by store.c (threads), batch.c (transactions), put.c (records), budgets.c
+ * (their budgets), admin.c (audit, repeated admin calls), sweep.c (what time asks for), repeat.c (repeated calls of
+ * customers) and start.c (what happens at open). */
 #ifndef TG_DB_STORE_STATE_H
 #define TG_DB_STORE_STATE_H
 
@@ -10,7 +11,17 @@
 
 enum {
     STORE_BATCH = 512,      /* operations in one transaction at most */
+    SWEEP_HOLDS = 64,       /* holds swept in one */
     STORE_SUBSCRIBERS = 300 /* loops and a few more */
+};
+
+/* The time zones of tenants, each opened once. */
+struct zone_shelf {
+    struct named_zone {
+        char name[ZONE_NAME];
+        struct zone *zone;
+    } * at;
+    size_t n;
 };
 
 struct subscriber {
@@ -40,6 +51,8 @@ struct store {
     struct ledger *ledger;
     struct directory directory; /* live records; the writer's */
     int64_t recovered;
+    int64_t hold_deadline; /* microseconds */
+    struct zone_shelf zones;
     int64_t keep;      /* microseconds that a customer's idempotency key outlives its call */
     int64_t drop_next; /* wall time from which on old keys are looked for */
     struct subscriber *subscribers;
@@ -75,13 +88,31 @@ enum err_code repeat_ended(struct store *s, struct store_op *op, enum err_code c
 /* Inside a transaction. *before: the record replaced, a reference of the caller's, or NULL. */
 enum err_code put_apply(struct store *s, struct store_put *op, struct record **before);
 
+/* Sets the budgets of a record that has come, changed or gone (gone: there is none), and with a tenant's time zone
+ * those of whatever is its own. What the batch did before must be flushed. */
+enum err_code put_budgets(struct store *s, const struct record *record, struct err *err);
+
+void zones_dispose(struct zone_shelf *zones);
+
 /* ---- admin.c ---- */
 
 /* Applies an operation that has an actor: replay or apply, then the audit trail and the kept reply. */
 enum err_code admin_apply(struct store *s, struct store_op *op);
 
+/* Writes what the batch has done so far into its transaction, so that it can be looked up (batch.c). */
+enum err_code batch_flush(struct store *s, struct err *err);
+
 /* The operation itself, whoever asks (batch.c). *before as in put_apply. */
 enum err_code batch_apply(struct store *s, struct store_op *op, struct record **before);
+
+/* ---- sweep.c ---- */
+
+/* Ends the open holds of dead processes by their in-doubt rule. */
+enum err_code sweep_dead(struct store *s, struct err *err);
+
+/* Does what time asks for: holds past the deadline, lots whose time has come. The writer's thread, between batches. */
+void sweep_due(struct store *s);
+bool sweep_waits(const struct store *s); /* whether anything may become due */
 
 /* ---- start.c ---- */
 

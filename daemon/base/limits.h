@@ -6,7 +6,8 @@ enum {
     LIMIT_JSON_DEPTH = 32, /* nesting of any JSON that we build a tree of */
     LIMIT_GENERATION_BODY =
         1024 * 1024,                 /* bytes of a generations request: 32,000 escaped code points and room to spare */
-    LIMIT_ADMIN_BODY = 1024 * 1024,  /* bytes of an admin request */
+    LIMIT_ADMIN_BODY =
+        4 * 1024 * 1024,             /* bytes of an admin request: a price version of 10,000 rates is the longest */
     LIMIT_ERROR_MESSAGE = 384,       /* bytes of an error's message, with its NUL */
     LIMIT_ERROR_PARAM = 64,          /* bytes of an error's param, with its NUL */
     LIMIT_NAME = 128,                /* bytes of a name that people give to a thing, with its NUL */

@@ -3,6 +3,9 @@ add_library(tg_flags INTERFACE)
 target_compile_options(tg_flags INTERFACE
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Wpointer-arith
   -Wwrite-strings -fno-strict-overflow -fno-common "-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.")
+if(TG_FAILPOINTS)
+  target_compile_definitions(tg_flags INTERFACE TG_FAILPOINTS=1)
+endif()
 if(TG_WERROR)
   target_compile_options(tg_flags INTERFACE -Werror)
 endif()

@@ -1,4 +1,5 @@
-/* lib_vfs.c - see lib_vfs.h. Each file is the real one behind a table of methods whose xWrite and xSync may refuse. */
+/* lib_vfs.c - see lib_vfs.h. Each file is the real one behind a table of methods that may refuse. The counters are
+ * atomic: writer and reader call at once. */
 #include "lib_vfs.h"
 
 #include <sqlite3.h>
@@ -12,15 +13,20 @@ struct file {
 };
 
 static sqlite3_vfs *real_vfs, vfs;
-static atomic_int armed = -1, left, failed;
+static atomic_int armed = -1, code, times, left, failed;
 
-static bool refuse(enum vfs_fault fault)
+/* Whether this call must fail; *rc is what it returns then. */
+static bool refuse(enum vfs_method method, int *rc)
 {
-    if (atomic_load(&armed) != (int)fault)
+    int before;
+
+    if (atomic_load(&armed) != (int)method)
         return false;
-    if (atomic_fetch_sub(&left, 1) > 1)
+    before = atomic_fetch_sub(&left, 1);
+    if (before > 1 || (atomic_load(&times) > 0 && before <= 1 - atomic_load(&times)))
         return false;
     atomic_store(&failed, 1);
+    *rc = atomic_load(&code);
     return true;
 }
 
@@ -38,36 +44,47 @@ static int x_close(sqlite3_file *f)
 
 static int x_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 {
-    return REAL(f)->xRead(real_of(f), p, n, at);
+    int rc;
+
+    return refuse(VFS_READ, &rc) ? rc : REAL(f)->xRead(real_of(f), p, n, at);
 }
 
 static int x_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
-    if (refuse(VFS_WRITE)) {
-        (void)REAL(f)->xWrite(real_of(f), p, n / 2, at); /* torn */
-        return SQLITE_FULL;
-    }
-    return REAL(f)->xWrite(real_of(f), p, n, at);
+    int rc;
+
+    if (!refuse(VFS_WRITE, &rc))
+        return REAL(f)->xWrite(real_of(f), p, n, at);
+    (void)REAL(f)->xWrite(real_of(f), p, n / 2, at); /* torn */
+    return rc;
 }
 
 static int x_truncate(sqlite3_file *f, sqlite3_int64 n)
 {
-    return REAL(f)->xTruncate(real_of(f), n);
+    int rc;
+
+    return refuse(VFS_TRUNCATE, &rc) ? rc : REAL(f)->xTruncate(real_of(f), n);
 }
 
 static int x_sync(sqlite3_file *f, int flags)
 {
-    return refuse(VFS_SYNC) ? SQLITE_IOERR_FSYNC : REAL(f)->xSync(real_of(f), flags);
+    int rc;
+
+    return refuse(VFS_SYNC, &rc) ? rc : REAL(f)->xSync(real_of(f), flags);
 }
 
 static int x_size(sqlite3_file *f, sqlite3_int64 *n)
 {
-    return REAL(f)->xFileSize(real_of(f), n);
+    int rc;
+
+    return refuse(VFS_SIZE, &rc) ? rc : REAL(f)->xFileSize(real_of(f), n);
 }
 
 static int x_lock(sqlite3_file *f, int level)
 {
-    return REAL(f)->xLock(real_of(f), level);
+    int rc;
+
+    return refuse(VFS_LOCK, &rc) ? rc : REAL(f)->xLock(real_of(f), level);
 }
 
 static int x_unlock(sqlite3_file *f, int level)
@@ -97,11 +114,20 @@ static int x_traits(sqlite3_file *f)
 
 static int x_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **out)
 {
-    return REAL(f)->xShmMap(real_of(f), page, size, extend, out);
+    int rc;
+
+    if (!refuse(VFS_SHM_MAP, &rc))
+        return REAL(f)->xShmMap(real_of(f), page, size, extend, out);
+    *out = NULL;
+    return rc;
 }
 
 static int x_shm_lock(sqlite3_file *f, int at, int n, int flags)
 {
+    int rc;
+
+    if ((flags & SQLITE_SHM_LOCK) != 0 && refuse(VFS_SHM_LOCK, &rc))
+        return rc;
     return REAL(f)->xShmLock(real_of(f), at, n, flags);
 }
 
@@ -140,11 +166,29 @@ static int x_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
 
     (void)v;
     memset(file, 0, sizeof(*file));
+    if (refuse(VFS_OPEN, &rc))
+        return rc;
     file->real = (sqlite3_file *)(file + 1);
     rc = real_vfs->xOpen(real_vfs, name, file->real, flags, out_flags);
     if (file->real->pMethods != NULL)
         file->super.pMethods = &methods;
     return rc;
+}
+
+static int x_delete(sqlite3_vfs *v, const char *name, int sync)
+{
+    int rc;
+
+    (void)v;
+    return refuse(VFS_DELETE, &rc) ? rc : real_vfs->xDelete(real_vfs, name, sync);
+}
+
+static int x_access(sqlite3_vfs *v, const char *name, int flags, int *out)
+{
+    int rc;
+
+    (void)v;
+    return refuse(VFS_ACCESS, &rc) ? rc : real_vfs->xAccess(real_vfs, name, flags, out);
 }
 
 void vfs_install(void)
@@ -157,15 +201,19 @@ void vfs_install(void)
     vfs.zName = "fault";
     vfs.pNext = NULL;
     vfs.xOpen = x_open;
+    vfs.xDelete = x_delete;
+    vfs.xAccess = x_access;
     if (sqlite3_vfs_register(&vfs, 1) != SQLITE_OK)
         abort();
 }
 
-void vfs_arm(enum vfs_fault fault, int after)
+void vfs_arm(const struct vfs_fault *fault, int after)
 {
     atomic_store(&failed, 0);
     atomic_store(&left, after);
-    atomic_store(&armed, (int)fault);
+    atomic_store(&code, fault->code);
+    atomic_store(&times, fault->times);
+    atomic_store(&armed, (int)fault->method);
 }
 
 void vfs_disarm(void)
@@ -176,4 +224,12 @@ void vfs_disarm(void)
 bool vfs_failed(void)
 {
     return atomic_load(&failed) != 0;
+}
+
+const char *vfs_name(enum vfs_method method)
+{
+    static const char *const names[VFS_METHODS] = {"open", "read",    "write",    "truncate", "sync",  "size",
+                                                   "lock", "shm map", "shm lock", "delete",   "access"};
+
+    return names[method];
 }

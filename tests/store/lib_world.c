@@ -381,7 +381,7 @@ static void print_line(void *ctx, const char *invariant, bool ok, int64_t checke
 int world_fsck(struct world *w)
 {
     struct err err;
-    int n = store_fsck(w->url, print_line, NULL, &err);
+    int n = store_fsck(w->url, print_line, NULL, NULL, &err);
 
     if (n < 0)
         fprintf(stderr, "fsck: %s\n", err.message);

@@ -85,9 +85,12 @@ static void *work(void *arg)
 
     box_init(&w.box);
     for (;;) {
-        if (world_do(&w, &credit.super) != ERR_OK)
+        enum err_code code = world_do(&w, &credit.super);
+
+        if (code == ERR_OK)
+            atomic_fetch_add(&acks->credited, 100);
+        else if (code != ERR_CONFLICT) /* as many lots as a wallet may have: there is enough in them */
             break;
-        atomic_fetch_add(&acks->credited, 100);
         call = atomic_fetch_add(&acks->tried, 1);
         keyed_hold(&w, &hold, call, text);
         acks->tried_ids[call] = hold.id;
@@ -148,12 +151,13 @@ static void send_again(struct world *w)
     static uint8_t served[RETRIES][ID_BYTES], unheard[RETRIES][ID_BYTES];
     size_t tried = atomic_load(&acks->tried), n_served = 0, n_unheard = 0;
     struct store_hold op;
+    enum err_code code;
     char text[32];
 
-    assert_int_equal(world_credit(w, false, 50), ERR_OK);
+    code = world_credit(w, false, 50);
+    assert_true(code == ERR_OK || code == ERR_CONFLICT);
     for (size_t i = tried > RETRIES ? tried - RETRIES : 0; i < tried; i++) {
         unsigned char end = atomic_load(&acks->ends[i]);
-        enum err_code code;
 
         keyed_hold(w, &op, i, text);
         code = world_do(w, &op.super);

@@ -66,9 +66,9 @@ static void hold_and_capture(void **state)
     assert_int_equal(world_capture(w, id, 1 * USD, 2 * USD, -1), ERR_OK);
     assert_balance(w, false, 8 * USD, 0);
     assert_int_equal(posted(w, REVENUE, w->tenant), 2 * USD);
-    assert_int_equal(posted(w, COST, 0), -1 * USD);
+    assert_int_equal(posted(w, COST, w->tenant), -1 * USD);
     assert_int_equal(posted(w, PAYABLE, w->channel), 1 * USD);
-    assert_int_equal(posted(w, EXTERNAL, 0), -15 * USD);
+    assert_int_equal(posted(w, EXTERNAL, w->tenant), -10 * USD);
     assert_int_equal(sql_number(w->url, "SELECT count(*) FROM holds"), 0);
 }
 
@@ -240,7 +240,7 @@ static void in_doubt(void **state)
     assert_int_equal(world_do(w, &doubt.super), ERR_OK);
     assert_int_equal(doubt.applied, IN_DOUBT_RELEASE);
     assert_balance(w, false, 10 * USD, 0);
-    assert_int_equal(posted(w, LOSS, 0), -1 * USD);
+    assert_int_equal(posted(w, LOSS, w->tenant), -1 * USD);
     assert_int_equal(posted(w, PAYABLE, w->channel), 1 * USD);
 
     world_hold_init(w, &op, 2 * USD, 3 * USD);
@@ -308,7 +308,7 @@ static void credits(void **state)
 
     assert_int_equal(world_do(w, &op.super), ERR_OK);
     assert_int_equal(id_seq(op.grant), sql_number(w->url, "SELECT max(seq) FROM grants"));
-    assert_int_equal(posted(w, PROMOTIONAL, 0), -2 * USD);
+    assert_int_equal(posted(w, PROMOTIONAL, w->tenant), -2 * USD);
     assert_balance(w, false, 12 * USD, 0);
     assert_int_equal(world_credit(w, false, -12 * USD - 1), ERR_INSUFFICIENT_QUOTA);
     assert_int_equal(world_hold(w, USD, -1, &id), ERR_OK);

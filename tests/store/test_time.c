@@ -1,4 +1,4 @@
-/* test_time.c - records by time, balances then, and clocks that jump. */
+/* test_time.c - records by time, balances then, clocks that jump, holds and lots that outlive them or do not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,7 +6,9 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "daemon/base/clock.h"
 #include "lib_sql.h"
@@ -185,6 +187,157 @@ static void slices(void **state)
     assert_int_equal(q.items[0].call.key_row, w->customer_key);
 }
 
+/* ---- holds and clocks ---- */
+
+enum { DEADLINE = 7200 }; /* seconds */
+
+/* The world's store, with a deadline of its own for holds. */
+static void open_with_deadline(struct world *w)
+{
+    struct store_options options = {
+        .url = w->url, .secrets = w->secrets, .migrate = true, .hold_deadline = DEADLINE * CLOCK_SECOND};
+    struct err err;
+
+    world_close(w);
+    assert_int_equal(store_open(&options, &w->store, &err), ERR_OK);
+    assert_int_equal(store_start(w->store, NULL, NULL, &err), ERR_OK);
+}
+
+/* The writer sweeps after each batch: two batches, and it has. */
+static void let_sweep(struct world *w)
+{
+    assert_int_equal(world_credit(w, false, 1), ERR_OK);
+    assert_int_equal(world_credit(w, false, -1), ERR_OK);
+}
+
+static struct id hold_with_rule(struct world *w, enum conf_in_doubt rule)
+{
+    struct store_hold op;
+
+    world_hold_init(w, &op, 10, -1);
+    op.rule = rule;
+    assert_int_equal(world_do(w, &op.super), ERR_OK);
+    return op.id;
+}
+
+/* However the wall clock jumps, no hold is given up; elapsed time alone counts. */
+static void holds_outlive_jumps(void **state)
+{
+    static const int64_t jumps[] = {3600 * CLOCK_SECOND, -3600 * CLOCK_SECOND, 365 * DAY, -365 * DAY, 0};
+    static const enum conf_in_doubt rules[] = {IN_DOUBT_RELEASE, IN_DOUBT_CHARGE, IN_DOUBT_KEEP};
+    struct world *w = *state;
+    int64_t began = 1000 * CLOCK_SECOND;
+    struct id first, kept;
+
+    open_with_deadline(w);
+    clock_freeze(START, began);
+    for (int i = 0; i < 30; i++)
+        (void)hold_with_rule(w, rules[i % 3]);
+    kept = hold_with_rule(w, IN_DOUBT_KEEP);
+    first = hold_with_rule(w, IN_DOUBT_RELEASE);
+    for (size_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
+        clock_freeze(START + jumps[i], began + DEADLINE * CLOCK_SECOND); /* not a moment longer than the deadline */
+        let_sweep(w);
+        assert_int_equal(sql_number(w->url, "SELECT count(*) FROM holds WHERE state = 0"), 32);
+    }
+    assert_int_equal(world_capture(w, first, 1, 10, -1), ERR_OK);
+    clock_freeze(START - 365 * DAY, began + DEADLINE * CLOCK_SECOND + 1);
+    (void)hold_with_rule(w, IN_DOUBT_RELEASE);
+    let_sweep(w); /* overdue: each goes by its rule, but the one that has just begun */
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM holds WHERE state = 0"), 1);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM holds WHERE state = 1"), 11);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM usage WHERE flags & 8 AND wholesale = 0"), 10);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM usage WHERE flags & 8 AND wholesale = 10"), 10);
+    clock_freeze(START, began + 100 * DEADLINE * CLOCK_SECOND);
+    let_sweep(w); /* what is kept in doubt is kept, however long */
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM holds"), 11);
+    assert_int_equal(world_capture(w, kept, 1, 10, -1), ERR_OK);
+    world_close(w);
+    clock_freeze(START + 365 * DAY, 0);
+    world_open(w); /* the process that held is gone; time does not matter then either */
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM holds"), 10);
+}
+
+/* ---- lots and clocks ---- */
+
+static int64_t grant_until(struct world *w, int64_t amount, int64_t expires_at)
+{
+    struct store_credit op = {
+        .super = {.kind = STORE_CREDIT}, .tenant_row = w->tenant, .amount = amount, .expires_at = expires_at};
+
+    assert_int_equal(world_do(w, &op.super), ERR_OK);
+    return id_seq(op.grant);
+}
+
+static int64_t status_of(struct world *w, int64_t seq)
+{
+    char sql[80];
+
+    (void)snprintf(sql, sizeof(sql), "SELECT status FROM grants WHERE seq = %lld", (long long)seq);
+    return sql_number(w->url, sql);
+}
+
+static void lapses_at_the_instant(void **state)
+{
+    struct world *w = *state;
+    int64_t at = START + DAY, seq = grant_until(w, 5000, at), other = grant_until(w, 70, at + 1000);
+    struct id before, after;
+
+    clock_freeze(at - 1, 0);
+    assert_int_equal(world_hold(w, 5500, -1, &before), ERR_OK); /* 1000 + 5000 + 70 are there */
+    assert_int_equal(status_of(w, seq), GRANT_LIVE);
+    assert_int_equal(world_void(w, before), ERR_OK);
+    clock_freeze(at, 0);
+    assert_int_equal(world_hold(w, 1071, -1, &after), ERR_INSUFFICIENT_QUOTA);
+    assert_int_equal(world_hold(w, 1070, -1, &after), ERR_OK);
+    assert_int_equal(world_balance(w, false).posted, 1070);
+    assert_int_equal(status_of(w, seq), GRANT_LAPSED);
+    assert_int_equal(status_of(w, other), GRANT_LIVE);
+    clock_freeze(at + 1000, 0);
+    assert_int_equal(world_void(w, after), ERR_OK); /* what it gives back is over by now */
+    assert_int_equal(world_balance(w, false).posted, 1000);
+    clock_freeze(START, 0); /* and does not come back with the clock */
+    assert_int_equal(world_hold(w, 1001, -1, &after), ERR_INSUFFICIENT_QUOTA);
+    assert_int_equal(balance_at(w, false, at - 1), 1000 + 5000 + 70);
+    assert_int_equal(balance_at(w, false, at), 1070);
+    assert_int_equal(balance_at(w, false, at + 1000), 1000);
+}
+
+/* Nobody calls, and it lapses all the same, within moments. */
+static void lapses_alone(void **state)
+{
+    struct world *w = *state;
+    const struct timespec moment = {.tv_nsec = 20000000};
+
+    (void)grant_until(w, 5000, START + DAY);
+    clock_freeze(START + DAY, 0);
+    for (int i = 0; i < 500 && world_balance(w, false).posted != 1000; i++)
+        (void)nanosleep(&moment, NULL);
+    assert_int_equal(world_balance(w, false).posted, 1000);
+}
+
+/* The clock jumps over everything: each lot lapses once, each in its turn, and what is owed is paid first. */
+static void lapses_in_a_jump(void **state)
+{
+    struct world *w = *state;
+
+    for (int i = 0; i < 20; i++)
+        (void)grant_until(w, 100, START + (1 + i % 7) * DAY);
+    clock_freeze(START + 365 * DAY, 0);
+    let_sweep(w);
+    assert_int_equal(world_balance(w, false).posted, 1000);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM entries WHERE kind = 2"), 20);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM entries a JOIN entries b ON b.seq = a.seq + 1"
+                                        " AND a.kind = 2 AND b.kind = 2 JOIN grants g ON g.seq = a.reference"
+                                        " JOIN grants h ON h.seq = b.reference WHERE g.expires_at > h.expires_at"),
+                     0);
+    clock_freeze(START - 365 * DAY, 0);
+    let_sweep(w);
+    clock_freeze(START + 365 * DAY, 0);
+    let_sweep(w);
+    assert_int_equal(world_balance(w, false).posted, 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +346,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(clock_falls_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(restless_clock, set_up, tear_down),
         cmocka_unit_test_setup_teardown(slices, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(holds_outlive_jumps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lapses_at_the_instant, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lapses_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lapses_in_a_jump, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -543,7 +543,7 @@ static void close_gateway(void)
     gw_wait_idle();
     front_stop(gw.front);
     store_close(gw.store);
-    assert_int_equal(store_fsck(gw.url, fsck_line, NULL, &err), 0);
+    assert_int_equal(store_fsck(gw.url, fsck_line, NULL, NULL, &err), 0);
     for (int i = 0; i < GW_THREADS; i++)
         catalog_destroy(gw.catalogs[i]);
     relay_house_destroy(gw.relay);

@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
 """The pricing engine against an oracle of exact fractions.
 
-Usage: test_rating_oracle.py --driver PATH [--cases N] [--seed S]
+Usage: test_rating_oracle.py --driver PATH [--cases N] [--seed S] [--jobs J]
 
 Cases go to the driver (rating_driver.c) in batches through a pipe; every answer must be equal to the bit. What is
 checked: charges of random rates, quantities and markups; the edges of overflow; which of many rates is found; the token
-formulas over random sizes; and every published price. The oracle knows nothing of the engine: it works on dollars as
-fractions, and the published figures stand here a second time, as they were published.
+formulas over random sizes; and every published price. The oracle knows nothing of the engine: it works on whole
+pico-dollars without bound, on a sample of the cases on dollars as fractions too, and the published figures stand here
+a second time, as they were published.
+
+Random charges (N of them, a million unless said) are shared out to J processes in pieces, each with a seed of its own,
+so that a run is the same for any J. One in ten lies around a bound: it must be an error exactly when the charge does
+not fit, and a run in which either side of a bound was never met fails.
 Exit status: 0 all equal, 1 a difference, 2 it could not run.
 """
 
 import argparse
 import math
+import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -33,6 +40,12 @@ MARKUP_MIN, MARKUP_MAX = -(10**6), 10**9
 NANO = 10**9
 PICO = 10**12
 BATCH = 50_000
+PIECE = 250_000  # random charges to a process at a time
+SAMPLE = 50  # one charge in so many is worked out as a fraction too
+
+
+class DriverError(Exception):
+    pass
 
 
 class Driver:
@@ -55,8 +68,7 @@ class Driver:
         )
         answers = done.stdout.decode().splitlines()
         if done.returncode != 0 or len(answers) != len(cases):
-            print(f"driver: status {done.returncode}, {len(answers)} answers to {len(cases)} cases", file=sys.stderr)
-            sys.exit(2)
+            raise DriverError(f"status {done.returncode}, {len(answers)} answers to {len(cases)} cases")
         return answers
 
     def flush(self):
@@ -80,7 +92,7 @@ def rate_of(rates, unit):
 
 
 def oracle_charge(markup, rates, quantities):
-    """Dollars as fractions; one rounding, up, to nano-dollars."""
+    """The sum in pico-dollars, times 1 + markup; one rounding, up, to nano-dollars."""
     if not MARKUP_MIN <= markup <= MARKUP_MAX or min(quantities) < 0:
         return "INVALID_VALUE"
     pico = [rate_of(rates, unit) for unit in range(8)]
@@ -88,14 +100,28 @@ def oracle_charge(markup, rates, quantities):
         # Nothing is priced; a quantity that is too large cannot matter.
         return "MODEL_NOT_FOUND"
     shares = [q * (p or 0) for q, p in zip(quantities, pico)]
-    dollars = Fraction(sum(shares), PICO)
-    if dollars * NANO > INT64_MAX * 10**6:  # the sum before the markup has a bound of its own
+    total = sum(shares)
+    if total > INT64_MAX * 10**9:  # the sum before the markup has a bound of its own
         return "INVALID_VALUE"
-    nano = math.ceil(dollars * Fraction(10**6 + markup, 10**6) * NANO)
+    nano = -(total * (10**6 + markup) // -(10**9))
     if nano > INT64_MAX:
         return "INVALID_VALUE"
     lines = " ".join(str(min(share // 1000, INT64_MAX)) for share in shares)
     return f"{nano} {lines}"
+
+
+def fraction_charge(markup, rates, quantities):
+    """The same once more, in dollars: what the words of the contract say."""
+    pico = [rate_of(rates, unit) for unit in range(8)]
+    if not MARKUP_MIN <= markup <= MARKUP_MAX or min(quantities) < 0:
+        return "INVALID_VALUE"
+    if all(p is None for p in pico):
+        return "MODEL_NOT_FOUND"
+    dollars = sum((q * Fraction(p or 0, PICO) for q, p in zip(quantities, pico)), Fraction(0))
+    nano = math.ceil(dollars * (1 + Fraction(markup, 10**6)) * NANO)
+    if nano > INT64_MAX or dollars * NANO > INT64_MAX * 10**6:
+        return "INVALID_VALUE"
+    return str(nano)
 
 
 def charge_case(markup, rates, quantities):
@@ -138,10 +164,51 @@ def random_markup(rng):
     return int(rng.random() * (MARKUP_MAX - MARKUP_MIN + 1)) + MARKUP_MIN
 
 
-def check_random_charges(driver, rng, cases):
-    for _ in range(cases):
-        markup, rates, quantities = random_markup(rng), random_rates(rng), random_quantities(rng)
-        driver.expect(charge_case(markup, rates, quantities), oracle_charge(markup, rates, quantities))
+def edge_charge(rng):
+    """A charge a little above or below what an int64 holds, made of two units."""
+    markup = rng.choice((MARKUP_MIN + 1, -(10**6) // 2, -1, 0, 0, 1, 12_345, 10**6, MARKUP_MAX - 1, MARKUP_MAX, random_markup(rng)))
+    limit = INT64_MAX * 10**9 // max(10**6 + markup, 1)  # the largest sum that fits, in pico-dollars
+    pico = min(limit, INT64_MAX * 10**9) + rng.choice((-1, 1)) * int(rng.random() * 10 ** int(rng.random() * 13))
+    rate = 2 ** (20 + int(rng.random() * 42))
+    while pico // rate > INT64_MAX:
+        rate *= 2
+    rate = min(rate, INT64_MAX)
+    whole, rest = divmod(max(pico, 0), rate)
+    rates, quantities = [None] * 8, [0] * 8
+    rates[6], quantities[6] = rate, min(whole, INT64_MAX)
+    rates[0], quantities[0] = rest, 1
+    return markup, rates, quantities
+
+
+def random_charge(rng):
+    if rng.random() < 0.1:
+        return edge_charge(rng)
+    return random_markup(rng), random_rates(rng), random_quantities(rng)
+
+
+def check_random_charges(job):
+    """One piece, in a process of its own: (cases, failures, those that fit an int64, those that do not)."""
+    path, seed, cases = job
+    rng = random.Random(seed)
+    driver = Driver(path)
+    fit = beyond = 0
+    for i in range(cases):
+        markup, rates, quantities = random_charge(rng)
+        wanted = oracle_charge(markup, rates, quantities)
+        if i % SAMPLE == 0 and fraction_charge(markup, rates, quantities) != wanted.split()[0]:
+            print(f"the oracle differs from itself: {charge_case(markup, rates, quantities)}", file=sys.stderr)
+            driver.failures += 1
+        beyond += wanted == "INVALID_VALUE"
+        fit += wanted[0].isdigit()
+        driver.expect(charge_case(markup, rates, quantities), wanted)
+    driver.flush()
+    return driver.count, driver.failures, fit, beyond
+
+
+def share_out_charges(path, seed, cases, jobs):
+    pieces = [(path, f"{seed}/{i}", min(PIECE, cases - i)) for i in range(0, cases, PIECE)]
+    with multiprocessing.Pool(jobs) as pool:
+        return [sum(column) for column in zip(*pool.imap_unordered(check_random_charges, pieces))]
 
 
 def check_edges(driver, rng):
@@ -456,6 +523,7 @@ def main():
     parser.add_argument("--driver", required=True)
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     rng = random.Random(options.seed)
     driver = Driver(options.driver)
@@ -468,11 +536,20 @@ def main():
     check_edges(driver, rng)
     check_finding(driver, rng, min(options.cases, 20_000))
     check_tokens(driver, rng, min(options.cases, 20_000))
-    check_random_charges(driver, rng, options.cases)
     driver.flush()
-    print(f"{driver.count} cases, {driver.failures} differ (seed {options.seed})")
-    return 1 if driver.failures else 0
+    count, failures, fit, beyond = share_out_charges(options.driver, options.seed, options.cases, options.jobs)
+    count += driver.count
+    failures += driver.failures
+    print(f"{count} cases, {failures} differ (seed {options.seed}; random charges: {fit} fit, {beyond} do not)")
+    if options.cases >= PIECE and (fit == 0 or beyond == 0):
+        print("one side of the bound was never met", file=sys.stderr)
+        return 1
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (DriverError, OSError) as fault:
+        print(f"driver: {fault}", file=sys.stderr)
+        sys.exit(2)
