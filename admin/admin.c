@@ -113,10 +113,10 @@ static enum err_code check_rights(struct admin_call *call, struct err *err)
 
     if (code != ERR_OK)
         return code;
-    if (rule->access == ACCESS_WRITE && call->who.role != ADMIN_ADMIN)
+    if (rule->access != ACCESS_READ && call->who.role != ADMIN_ADMIN)
         return err_set(err, ERR_FORBIDDEN, NULL, "The token's role is viewer: it may read, but not change anything.");
     if (has_id(rule) &&
-        (!id_parse(record_prefix(rule->noun->kind), front_call_param(call->front), &call->id) || id_is_zero(call->id)))
+        (!id_parse(noun_prefix(rule->noun), front_call_param(call->front), &call->id) || id_is_zero(call->id)))
         return no_such_id(call, err);
     return check_scope(call, err);
 }
@@ -164,7 +164,11 @@ static enum err_code read_idempotency_key(struct admin_call *call, struct err *e
     int count = 0;
 
     if (!front_call_header(call->front, "idempotency-key", &value, &count))
-        return ERR_OK;
+        return call->rule->access != ACCESS_MONEY
+                   ? ERR_OK
+                   : err_set(err, ERR_MISSING_PARAMETER, "Idempotency-Key",
+                             "Missing required parameter: 'Idempotency-Key'. A request that moves money needs this "
+                             "header, so that it can be repeated safely.");
     if (count > 1 || !printable(value) || !slice_copy(value, call->idempotency_key, sizeof(call->idempotency_key)))
         return err_set(err, ERR_INVALID_VALUE, "Idempotency-Key",
                        "Invalid 'Idempotency-Key': expected one header of 1 to %d printable characters.",

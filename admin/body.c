@@ -9,6 +9,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/money.h"
 #include "daemon/base/utf8.h"
+#include "daemon/billing/budget.h"
 #include "daemon/gate/policy.h"
 
 enum { FIELDS = 24, SHOWN = 40 };
@@ -93,7 +94,7 @@ static enum err_code read_time(const char *name, struct json_object *value, int6
     return ERR_OK;
 }
 
-static enum err_code read_choice(const struct body_field *f, struct json_object *value, int *out, struct err *err)
+enum err_code body_choose(const struct body_field *f, struct json_object *value, int *out, struct err *err)
 {
     struct buf names;
     enum err_code code;
@@ -137,6 +138,27 @@ static enum err_code read_policy(const char *name, struct json_object *value, ch
     return ERR_OK;
 }
 
+static enum err_code read_budgets(const char *name, struct json_object *value, char **out, struct err *err)
+{
+    struct budget_list list;
+    struct buf text;
+    enum err_code code = budget_list_parse(
+        name,
+        slice_from(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)),
+        &list, err);
+
+    if (code != ERR_OK)
+        return code;
+    buf_init(&text, RECORD_JSON);
+    budget_list_format(&list, &text);
+    buf_append_char(&text, '\0');
+    TG_ASSERT(!text.full);
+    free(*out);
+    *out = list.n > 0 ? mem_strdup(text.p) : NULL;
+    buf_dispose(&text);
+    return ERR_OK;
+}
+
 /* What this version would not enforce must not look as if it did. */
 static enum err_code refuse_unless_empty(const char *name, struct json_object *value, struct err *err)
 {
@@ -170,9 +192,11 @@ static enum err_code set_value(struct admin_call *call, const struct body_field 
     case BODY_TIME:
         return read_time(f->name, value, (int64_t *)(void *)at, err);
     case BODY_CHOICE:
-        return read_choice(f, value, (int *)(void *)at, err);
+        return body_choose(f, value, (int *)(void *)at, err);
     case BODY_POLICY:
         return read_policy(f->name, value, (char **)(void *)at, err);
+    case BODY_BUDGETS:
+        return read_budgets(f->name, value, (char **)(void *)at, err);
     case BODY_UNSUPPORTED:
         return refuse_unless_empty(f->name, value, err);
     case BODY_OWN:
@@ -204,6 +228,7 @@ static enum err_code set_default(struct admin_call *call, const struct body_fiel
         *(int *)(void *)at = (int)f->otherwise;
         return ERR_OK;
     case BODY_POLICY:
+    case BODY_BUDGETS:
         free(*(char **)(void *)at);
         *(char **)(void *)at = NULL;
         return ERR_OK;
@@ -260,10 +285,30 @@ enum err_code body_record(struct admin_call *call, enum record_kind kind, const 
     return *record != NULL ? ERR_OK : admin_no_such(err, word, name, text);
 }
 
-enum err_code body_book(struct admin_call *call, const char *name, struct json_object *value, int64_t *row,
-                        struct err *err)
+enum err_code body_tenant(struct admin_call *call, const char *name, struct json_object *value, int64_t *row,
+                          struct err *err)
+{
+    const void *tenant;
+    enum err_code code;
+
+    *row = call->who.tenant_row;
+    if (value == NULL)
+        return *row != 0 ? ERR_OK
+                         : err_set(err, ERR_MISSING_PARAMETER, name, "Missing required parameter: '%s'.", name);
+    code = body_record(call, RECORD_TENANT, "tenant", name, value, &tenant, err);
+    if (code != ERR_OK)
+        return code;
+    if (!noun_sees(&call->who, &noun_tenant, tenant))
+        return admin_no_such(err, "tenant", name, slice_from(json_object_get_string(value)));
+    *row = ((const struct record *)tenant)->row;
+    return ERR_OK;
+}
+
+enum err_code body_book(struct admin_call *call, enum price_kind kind, const char *name, struct json_object *value,
+                        int64_t *row, struct err *err)
 {
     const struct price_book *standard = catalog_book(call->catalog, 0);
+    const struct price_book *book;
     const void *found;
     enum err_code code;
 
@@ -276,7 +321,15 @@ enum err_code body_book(struct admin_call *call, const char *name, struct json_o
         return ERR_OK;
     }
     code = body_record(call, RECORD_BOOK, "price book", name, value, &found, err);
-    if (code == ERR_OK)
-        *row = ((const struct record *)found)->row;
-    return code;
+    if (code != ERR_OK)
+        return code;
+    book = ((const struct book *)found)->prices;
+    if (book->kind != kind && book != standard)
+        return call->who.tenant_row != 0
+                   ? admin_no_such(err, "price book", name, slice_from(json_object_get_string(value)))
+                   : err_set(err, ERR_INVALID_VALUE, name,
+                             "Invalid value for '%s': expected a price book of kind '%s', but its kind is '%s'.", name,
+                             price_kind_name(kind), price_kind_name(book->kind));
+    *row = ((const struct record *)found)->row;
+    return ERR_OK;
 }

@@ -16,9 +16,12 @@ enum body_type {
     BODY_TIME,        /* int64_t wall microseconds in the future; null: 0 */
     BODY_CHOICE,      /* int (an enum): the value that goes with one of <choices> */
     BODY_POLICY,      /* char *: canonical JSON that the gate accepts, or NULL */
+    BODY_BUDGETS,     /* char *: canonical JSON of daemon/billing/budget.h, or NULL */
     BODY_UNSUPPORTED, /* nothing: refused unless null, empty object or empty array */
     BODY_OWN          /* <read> does it */
 };
+
+#define BODY_MONEY_MAX INT64_C(1000000000000000000) /* nano: a thousand million dollars; the most that is taken */
 
 enum body_flags {
     BODY_REQUIRED = 1,
@@ -52,6 +55,10 @@ TG_MUSTCHECK enum err_code body_read(struct admin_call *call, const struct body_
 TG_MUSTCHECK enum err_code body_text(const char *name, struct json_object *value, size_t min, char *out, size_t cap,
                                      struct err *err);
 
+/* One of f->choices; f->name is for messages. */
+TG_MUSTCHECK enum err_code body_choose(const struct body_field *f, struct json_object *value, int *out,
+                                       struct err *err);
+
 /* INVALID_TYPE in the usual words; <expected>: "an array". */
 enum err_code body_wrong_type(const char *name, const char *expected, struct json_object *value, struct err *err);
 
@@ -61,8 +68,13 @@ TG_MUSTCHECK enum err_code body_record(struct admin_call *call, enum record_kind
                                        const char *name, struct json_object *value, const void **record,
                                        struct err *err);
 
-/* A price book by its id, or by the name of the default one; null: row 0. */
-TG_MUSTCHECK enum err_code body_book(struct admin_call *call, const char *name, struct json_object *value, int64_t *row,
-                                     struct err *err);
+/* The tenant that something new is to belong to: a tenant's token means its own, and need not say so. */
+TG_MUSTCHECK enum err_code body_tenant(struct admin_call *call, const char *name, struct json_object *value,
+                                       int64_t *row, struct err *err);
+
+/* A price book of this kind by its id, or the default one by its name or id; null: row 0. Of the platform's books a
+ * tenant's token sees the retail ones. */
+TG_MUSTCHECK enum err_code body_book(struct admin_call *call, enum price_kind kind, const char *name,
+                                     struct json_object *value, int64_t *row, struct err *err);
 
 #endif

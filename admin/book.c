@@ -1,6 +1,8 @@
-/* book.c - price books, to be read: the list without rates, one book with its versions and every rate.
+/* book.c - price books: made empty, read as a list, or one with its versions and the rates in effect. Versions are in
+ * version.c.
  *
- * An amount is shown for a natural number of units: a million tokens, one image, one request; decimals are exact. */
+ * The platform's alone: a tenant's token neither makes nor reads books. An amount is shown for a natural number of
+ * units: a million tokens, one image, one request; decimals are exact. */
 #include "body.h"
 #include "render.h"
 
@@ -22,7 +24,15 @@ static void render_rate(const struct price_rate *rate, struct buf *out)
     render_close(out, '}');
 }
 
-static void render_version(const struct price_version *version, struct buf *out)
+static void render_rates(const struct price_version *version, struct buf *out)
+{
+    render_open(out, "rates", '[');
+    for (size_t i = 0; version != NULL && i < version->n; i++)
+        render_rate(&version->rates[i], out);
+    render_close(out, ']');
+}
+
+void book_render_version(const struct price_version *version, bool rates, struct buf *out)
 {
     char effective[CLOCK_TEXT];
 
@@ -30,45 +40,85 @@ static void render_version(const struct price_version *version, struct buf *out)
     render_id(out, "id", "pbv", version->id);
     render_text(out, "object", SLICE("price_version"));
     render_text(out, "effective_from", slice_from(clock_format(version->effective_from, effective)));
-    render_open(out, "rates", '[');
-    for (size_t i = 0; i < version->n; i++)
-        render_rate(&version->rates[i], out);
-    render_close(out, ']');
+    render_int(out, "rate_count", (int64_t)version->n);
+    if (rates)
+        render_rates(version, out);
     render_close(out, '}');
 }
 
-static void render_head(const struct record *record, struct buf *out)
+static void render_head(const struct record *record, const struct price_version *now, struct buf *out)
 {
-    const struct price_book *book = ((const struct book *)record)->prices;
-    const struct price_version *now = price_book_at(book, clock_wall());
-
     render_open(out, NULL, '{');
     render_id(out, "id", "pbk", record->id);
     render_text(out, "object", slice_from(record_object(RECORD_BOOK)));
     render_text(out, "name", slice_from(record->name));
-    render_text(out, "kind", slice_from(price_kind_name(book->kind)));
+    render_text(out, "kind", slice_from(price_kind_name(((const struct book *)record)->prices->kind)));
     render_id(out, "current_version", "pbv", now != NULL ? now->id : (struct id){{0}});
-    render_time(out, "created_at", record->created_at);
 }
 
+/* The audit trail does without rates: a version never changes, so its id tells them. */
 static void render_book(const struct record *record, const struct refs *refs, struct buf *out)
 {
     const struct price_book *book = ((const struct book *)record)->prices;
+    const struct price_version *now = price_book_at(book, clock_wall());
 
-    (void)refs;
-    render_head(record, out);
+    render_head(record, now, out);
     render_open(out, "versions", '[');
     for (size_t i = book->n; i > 0; i--) /* newest first, as in every list */
-        render_version(book->versions[i - 1], out);
+        book_render_version(book->versions[i - 1], false, out);
     render_close(out, ']');
-    render_close(out, '}');
+    if (refs != NULL)
+        render_rates(now, out);
+    noun_render_tail(record, out);
 }
 
 static void render_summary(const struct record *record, const struct refs *refs, struct buf *out)
 {
     (void)refs;
-    render_head(record, out);
-    render_close(out, '}');
+    render_head(record, price_book_at(((const struct book *)record)->prices, clock_wall()), out);
+    noun_render_tail(record, out);
+}
+
+/* ---- making ---- */
+
+struct book_body {
+    char name[LIMIT_NAME];
+    int kind; /* enum price_kind */
+};
+
+static const struct body_choice kinds[] = {
+    {"cost", PRICE_COST}, {"wholesale", PRICE_WHOLESALE}, {"retail", PRICE_RETAIL}, {NULL, 0}};
+
+static const struct body_field fields[] = {
+    {.name = "name",
+     .type = BODY_TEXT,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct book_body, name),
+     .cap = LIMIT_NAME,
+     .min = 1},
+    {.name = "kind",
+     .type = BODY_CHOICE,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct book_body, kind),
+     .choices = kinds},
+};
+
+void book_create(struct admin_call *call)
+{
+    struct book_body body = {0};
+    struct book *book;
+    struct err err;
+
+    if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, &body, &err) != ERR_OK) {
+        admin_fail(call, &err);
+        return;
+    }
+    book = record_create(RECORD_BOOK, 0);
+    memcpy(book->super.name, body.name, sizeof(book->super.name));
+    book->prices = price_book_create(NULL, 0);
+    book->prices->kind = (enum price_kind)body.kind;
+    memcpy(book->prices->name, body.name, sizeof(book->prices->name));
+    noun_create(call, &book->super);
 }
 
 static int64_t owner_of_book(const struct record *record)

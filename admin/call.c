@@ -10,11 +10,30 @@
 
 #include <stdlib.h>
 
-_Static_assert(offsetof(struct store_put, super.mail) == 0 && offsetof(struct store_credit, super.mail) == 0 &&
-                   offsetof(struct store_list, super.mail) == 0 &&
-                   offsetof(struct store_balance_query, super.mail) == 0 &&
-                   offsetof(struct store_usage_query, super.mail) == 0,
+_Static_assert(offsetof(struct store_op, mail) == 0 && offsetof(struct store_query, mail) == 0,
                "an operation's mail is where the operation is");
+
+/* What an operation is to the store. */
+enum shape { SHAPE_NONE = 0, SHAPE_ACT, SHAPE_ASK, SHAPE_ASK_LONG };
+
+static const struct {
+    enum shape shape;
+    int kind; /* enum store_kind or enum store_question */
+} shapes[ADMIN_OPS] = {
+    [OP_PUT] = {SHAPE_ACT, STORE_PUT},
+    [OP_CREDIT] = {SHAPE_ACT, STORE_CREDIT},
+    [OP_WITHDRAW] = {SHAPE_ACT, STORE_WITHDRAW},
+    [OP_RESOLVE] = {SHAPE_ACT, STORE_RESOLVE},
+    [OP_REFUND] = {SHAPE_ACT, STORE_REFUND},
+    [OP_REPLAY] = {SHAPE_ACT, STORE_VOID},
+    [OP_LIST] = {SHAPE_ASK, STORE_LIST},
+    [OP_BALANCE] = {SHAPE_ASK, STORE_BALANCE},
+    [OP_ACCOUNTS] = {SHAPE_ASK, STORE_ACCOUNTS},
+    [OP_USAGE] = {SHAPE_ASK_LONG, STORE_USAGE},
+    [OP_LEDGER] = {SHAPE_ASK_LONG, STORE_LEDGER},
+    [OP_GRANTS] = {SHAPE_ASK_LONG, STORE_GRANTS},
+    [OP_HOLDS] = {SHAPE_ASK_LONG, STORE_HOLDS},
+};
 
 static void client_gone(void *ctx)
 {
@@ -53,22 +72,12 @@ static void drop_list(struct store_list *list)
 
 void admin_op_drop(struct admin_call *call)
 {
-    switch (call->pending) {
-    case OP_PUT:
+    if (call->pending == OP_PUT)
         record_unref(call->op.put.record);
-        break;
-    case OP_LIST:
+    else if (call->pending == OP_LIST)
         drop_list(&call->op.list);
-        break;
-    case OP_USAGE:
-        free(call->op.usage);
-        break;
-    case OP_NONE:
-    case OP_CREDIT:
-    case OP_BALANCE:
-    case OP_PROBE:
-        break;
-    }
+    else if (shapes[call->pending].shape == SHAPE_ASK_LONG)
+        free(call->op.question);
     call->pending = OP_NONE;
 }
 
@@ -109,8 +118,30 @@ void admin_reply(struct admin_call *call, int status, const struct buf *out, int
     destroy(call);
 }
 
+/* The operation was repeated and has its answer, or nothing is known of the key: NOT_FOUND, since it voids no hold. */
+static bool reply_refusal(struct admin_call *call, const struct err *err)
+{
+    if (err->code == ERR_IDEMPOTENCY_REUSED)
+        call->refusal = *err;
+    admin_fail(call, &call->refusal);
+    return true;
+}
+
+static void look_for_answer(struct admin_call *call, const struct err *err)
+{
+    call->refusal = *err; /* it may stand in what admin_begin drops */
+    admin_begin(call, OP_REPLAY);
+    call->failed = reply_refusal;
+    admin_act(call, NULL);
+    admin_submit(call, admin_reply_acted);
+}
+
 void admin_fail(struct admin_call *call, const struct err *err)
 {
+    if (call->front != NULL && call->actor.idempotency_key.len > 0 && !call->acted) {
+        look_for_answer(call, err);
+        return;
+    }
     if (call->front != NULL)
         front_reply_err(call->front, err, NULL, 0);
     destroy(call);
@@ -126,7 +157,7 @@ void admin_fail_no_such(struct admin_call *call)
     char text[ID_TEXT];
     struct err err;
 
-    id_format(record_prefix(call->rule->noun->kind), call->id, text);
+    id_format(noun_prefix(call->rule->noun), call->id, text);
     (void)admin_no_such(&err, call->rule->noun->word, "id", slice_from(text));
     admin_fail(call, &err);
 }
@@ -145,19 +176,14 @@ static void fail_with_op(struct admin_call *call, const struct err *err)
 
 static const struct err *op_err(const struct admin_call *call)
 {
-    switch (call->pending) {
-    case OP_PUT:
-        return &call->op.put.super.err;
-    case OP_CREDIT:
-        return &call->op.credit.super.err;
-    case OP_LIST:
-        return &call->op.list.super.err;
-    case OP_BALANCE:
-        return &call->op.balance.super.err;
-    case OP_USAGE:
-        return &call->op.usage->super.err;
-    case OP_NONE:
-    case OP_PROBE:
+    switch (shapes[call->pending].shape) {
+    case SHAPE_ACT:
+        return &call->op.act.err;
+    case SHAPE_ASK:
+        return &call->op.ask.err;
+    case SHAPE_ASK_LONG:
+        return &call->op.question->of.ask.err;
+    case SHAPE_NONE:
         break;
     }
     TG_ASSERT(!"an operation");
@@ -181,39 +207,22 @@ static void deliver(struct mail *mail)
     delivered(TG_CONTAINER(struct admin_call, op, mail));
 }
 
-/* The usage query is too large to sit in every call. */
-struct usage_ticket {
-    struct store_usage_query query;
-    struct admin_call *call;
-};
-
-static void deliver_usage(struct mail *mail)
+static void deliver_question(struct mail *mail)
 {
-    delivered(TG_CONTAINER(struct usage_ticket, query.super.mail, mail)->call);
+    delivered(TG_CONTAINER(struct admin_question, of, mail)->call);
 }
 
-static void begin_usage(struct admin_call *call)
+static void begin_query(struct admin_call *call, struct store_query *query, void (*done)(struct mail *mail))
 {
-    struct usage_ticket *ticket = mem_zalloc(sizeof(*ticket));
-
-    ticket->call = call;
-    ticket->query.super.mail.deliver = deliver_usage;
-    ticket->query.super.question = STORE_USAGE;
-    ticket->query.super.reply_to = loop_mailbox(call->loop);
-    call->op.usage = &ticket->query;
-}
-
-static void begin_query(struct admin_call *call, struct store_query *query, enum store_question question)
-{
-    query->mail.deliver = deliver;
-    query->question = question;
+    query->mail.deliver = done;
+    query->question = (enum store_question)shapes[call->pending].kind;
     query->reply_to = loop_mailbox(call->loop);
 }
 
-static void begin_op(struct admin_call *call, struct store_op *op, enum store_kind kind)
+static void begin_op(struct admin_call *call, struct store_op *op)
 {
     op->mail.deliver = deliver;
-    op->kind = kind;
+    op->kind = (enum store_kind)shapes[call->pending].kind;
     op->reply_to = loop_mailbox(call->loop);
     op->actor = &call->actor;
 }
@@ -223,51 +232,34 @@ void admin_begin(struct admin_call *call, enum admin_op op)
     admin_op_drop(call);
     memset(&call->op, 0, sizeof(call->op));
     call->pending = op;
-    switch (op) {
-    case OP_PUT:
-        begin_op(call, &call->op.put.super, STORE_PUT);
+    switch (shapes[op].shape) {
+    case SHAPE_ACT:
+        begin_op(call, &call->op.act);
         break;
-    case OP_CREDIT:
-        begin_op(call, &call->op.credit.super, STORE_CREDIT);
+    case SHAPE_ASK:
+        begin_query(call, &call->op.ask, deliver);
         break;
-    case OP_LIST:
-        begin_query(call, &call->op.list.super, STORE_LIST);
+    case SHAPE_ASK_LONG:
+        call->op.question = mem_zalloc(sizeof(*call->op.question));
+        call->op.question->call = call;
+        begin_query(call, &call->op.question->of.ask, deliver_question);
         break;
-    case OP_BALANCE:
-        begin_query(call, &call->op.balance.super, STORE_BALANCE);
-        break;
-    case OP_USAGE:
-        begin_usage(call);
-        break;
-    case OP_NONE:
-    case OP_PROBE:
+    case SHAPE_NONE:
         break;
     }
 }
 
 void admin_submit(struct admin_call *call, void (*next)(struct admin_call *call))
 {
+    enum shape shape = shapes[call->pending].shape;
+
+    TG_ASSERT(shape != SHAPE_NONE);
     call->next = next;
-    switch (call->pending) {
-    case OP_PUT:
-        store_submit(call->house->store, &call->op.put.super);
-        break;
-    case OP_CREDIT:
-        store_submit(call->house->store, &call->op.credit.super);
-        break;
-    case OP_LIST:
-        store_ask(call->house->store, &call->op.list.super);
-        break;
-    case OP_BALANCE:
-        store_ask(call->house->store, &call->op.balance.super);
-        break;
-    case OP_USAGE:
-        store_ask(call->house->store, &call->op.usage->super);
-        break;
-    case OP_NONE:
-    case OP_PROBE:
-        TG_ASSERT(!"something to give to the store");
-    }
+    call->acted = call->acted || shape == SHAPE_ACT;
+    if (shape == SHAPE_ACT)
+        store_submit(call->house->store, &call->op.act);
+    else
+        store_ask(call->house->store, shape == SHAPE_ASK ? &call->op.ask : &call->op.question->of.ask);
 }
 
 /* ---- who did it ---- */
@@ -275,8 +267,8 @@ void admin_submit(struct admin_call *call, void (*next)(struct admin_call *call)
 void admin_describe(const struct record *record, struct buf *out)
 {
     static const struct noun *const nouns[RECORD_KINDS] = {
-        [RECORD_TENANT] = &noun_tenant, [RECORD_KEY] = &noun_key,           [RECORD_CHANNEL] = &noun_channel,
-        [RECORD_BOOK] = &noun_book,     [RECORD_ADMIN_TOKEN] = &noun_token,
+        [RECORD_TENANT] = &noun_tenant,   [RECORD_CUSTOMER] = &noun_customer, [RECORD_KEY] = &noun_key,
+        [RECORD_CHANNEL] = &noun_channel, [RECORD_BOOK] = &noun_book,         [RECORD_ADMIN_TOKEN] = &noun_token,
     };
 
     if (nouns[record->kind] != NULL)

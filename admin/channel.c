@@ -147,7 +147,7 @@ static enum err_code read_models(struct admin_call *call, const char *name, stru
 static enum err_code read_cost_book(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                     struct err *err)
 {
-    return body_book(call, name, value, &((struct channel *)target)->cost_book_row, err);
+    return body_book(call, PRICE_COST, name, value, &((struct channel *)target)->cost_book_row, err);
 }
 
 static enum err_code read_tenants(struct admin_call *call, const char *name, struct json_object *value, void *target,
@@ -249,8 +249,6 @@ static void render_members(const struct channel *ch, struct buf *out)
 
 static void render_channel(const struct record *record, const struct refs *refs, struct buf *out)
 {
-    char etag[32];
-
     render_open(out, NULL, '{');
     render_id(out, "id", "chn", record->id);
     render_text(out, "object", slice_from(record_object(RECORD_CHANNEL)));
@@ -259,10 +257,7 @@ static void render_channel(const struct record *record, const struct refs *refs,
         render_id(out, "cost_book", "pbk", refs->book);
         render_json(out, "tenants", refs->tenants, "[]");
     }
-    render_time(out, "created_at", record->created_at);
-    (void)snprintf(etag, sizeof(etag), "\"%lld\"", (long long)record->version);
-    render_text(out, "etag", slice_from(etag));
-    render_close(out, '}');
+    noun_render_tail(record, out);
 }
 
 static void refer_channel(const struct catalog *catalog, const struct record *record, struct refs *refs)

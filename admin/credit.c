@@ -1,9 +1,6 @@
-/* credit.c - money into a tenant's wallet, and adjustments out of it. The only admin route that moves money, so the
- * idempotency key is required: a client that lost the answer asks again and cannot credit twice. */
+/* credit.c - money into the wallet of a tenant or of a customer that has its own, and adjustments out of it. */
 #include "body.h"
 #include "render.h"
-
-#define AMOUNT_MAX INT64_C(1000000000000000000) /* a thousand million dollars at once */
 
 enum { PRIORITY = 50, PRIORITY_MAX = 100 };
 
@@ -11,6 +8,7 @@ struct credit_body {
     int64_t amount;
     int category; /* enum credit_category */
     int64_t priority;
+    int64_t expires_at; /* 0: never */
     char note[LIMIT_NAME * 2];
 };
 
@@ -21,14 +19,14 @@ static const struct body_field fields[] = {
      .type = BODY_MONEY,
      .flags = BODY_REQUIRED,
      .offset = offsetof(struct credit_body, amount),
-     .min = -AMOUNT_MAX,
-     .max = AMOUNT_MAX},
+     .min = -BODY_MONEY_MAX,
+     .max = BODY_MONEY_MAX},
     {.name = "category",
      .type = BODY_CHOICE,
      .offset = offsetof(struct credit_body, category),
      .otherwise = CREDIT_PAID,
      .choices = categories},
-    {.name = "expires_at", .type = BODY_UNSUPPORTED}, /* lots do not lapse yet */
+    {.name = "expires_at", .type = BODY_TIME, .offset = offsetof(struct credit_body, expires_at)},
     {.name = "priority",
      .type = BODY_INT,
      .offset = offsetof(struct credit_body, priority),
@@ -46,7 +44,7 @@ static void render_grant(struct store_op *op, struct buf *out)
     render_open(out, NULL, '{');
     render_id(out, "id", "grt", credit->grant);
     render_text(out, "object", credit->amount > 0 ? SLICE("grant") : SLICE("adjustment"));
-    render_id(out, "tenant", "ten", call->id);
+    wallet_render_owner(out, &call->wallet);
     render_nano(out, "amount", credit->amount);
     render_text(out, "category", credit->category == CREDIT_PAID ? SLICE("paid") : SLICE("promotional"));
     render_int(out, "priority", credit->priority);
@@ -67,41 +65,38 @@ static enum err_code read_credit(struct admin_call *call, struct credit_body *bo
     if (body->amount < 0 && body->note[0] == '\0')
         return err_set(err, ERR_MISSING_PARAMETER, "note",
                        "Missing required parameter: 'note'. An adjustment needs a reason.");
+    if (body->amount < 0 && body->expires_at != 0)
+        return err_set(err, ERR_INVALID_VALUE, "expires_at", "An adjustment does not expire.");
+    if (!call->wallet.own)
+        return err_set(err, ERR_CONFLICT, NULL,
+                       "The customer cannot be credited: it pays from its tenant's wallet (wallet: shared).");
     return ERR_OK;
 }
 
 static void credit_fetched(struct admin_call *call, const struct record *record)
 {
-    int64_t row = record->row;
     struct credit_body body = {0};
     struct store_credit *credit = &call->op.credit;
     struct err err;
 
+    call->wallet = wallet_from(call, record);
     if (read_credit(call, &body, &err) != ERR_OK) {
         admin_fail(call, &err);
         return;
     }
     admin_begin(call, OP_CREDIT);
-    credit->tenant_row = row;
+    credit->tenant_row = call->wallet.tenant_row;
+    credit->customer_row = call->wallet.customer_row;
     credit->amount = body.amount;
     credit->category = (enum credit_category)body.category;
     credit->priority = (int)body.priority;
+    credit->expires_at = body.expires_at;
     memcpy(credit->note, body.note, sizeof(credit->note));
     admin_act(call, render_grant);
     admin_submit(call, admin_reply_acted);
 }
 
-void tenant_credit(struct admin_call *call)
+void wallet_credit(struct admin_call *call)
 {
-    struct err err;
-
-    if (call->idempotency_key[0] != '\0') {
-        noun_fetch(call, credit_fetched);
-        return;
-    }
-    (void)err_set(&err, ERR_MISSING_PARAMETER, "Idempotency-Key",
-                  "Missing required parameter: 'Idempotency-Key'. A request that moves money needs this header, so "
-                  "that it can be "
-                  "repeated safely.");
-    admin_fail(call, &err);
+    noun_fetch(call, credit_fetched);
 }

@@ -5,11 +5,15 @@
  * like) with the function that goes on when it is done. Meanwhile the client may vanish; then the call is freed when
  * the operation comes back.
  *
- *   handler --admin_reply, admin_fail------------------------> (freed)
- *      |                                                          ^
- *      +--admin_put, _credit, _get, _list, _balance, _usage--> PENDING --deliver--> next(call) --> as a handler
- *                                                                 |
- *                                              client gone: front = NULL; deliver frees
+ *   handler --admin_reply, admin_fail--> (freed)
+ *      |                                    ^
+ *      +--admin_begin, admin_submit--> PENDING --deliver--> next(call) --> as a handler
+ *                                           |
+ *                        client gone: front = NULL; deliver frees
+ *
+ * A call with an Idempotency-Key that is refused before it came to the store's operation may be the repetition of one
+ * that succeeded (what it needed may have changed since, by itself even): so admin_fail looks for the kept answer
+ * first.
  *
  * Threads: everything runs on the call's loop, but for store_actor's `render` (the writer's thread, while the
  * call is pending: it reads only what was set before). */
@@ -21,9 +25,9 @@
 #include "daemon/gate/catalog.h"
 
 enum {
-    ADMIN_REPLY = 8 * 1024 * 1024, /* bytes of an answer */
-    ADMIN_TRIES = 64,              /* how often a change without If-Match starts again when it was overtaken */
-    ADMIN_FILTERS = 4              /* ids that a usage query can name */
+    ADMIN_REPLY = 16 * 1024 * 1024, /* bytes of an answer: a price version of 10,000 rates, the longest there can be */
+    ADMIN_TRIES = 64,               /* how often a change without If-Match starts again when it was overtaken */
+    ADMIN_FILTERS = 4               /* ids that a usage query can name */
 };
 
 struct admin_house {
@@ -53,7 +57,8 @@ enum admin_scope {
     SCOPE_TENANT        /* it may, for what is its own */
 };
 
-enum admin_access { ACCESS_READ = 0, ACCESS_WRITE };
+/* MONEY: as WRITE, and without an Idempotency-Key it is refused. */
+enum admin_access { ACCESS_READ = 0, ACCESS_WRITE, ACCESS_MONEY };
 
 /* One row of routes.def. */
 struct admin_rule {
@@ -80,6 +85,7 @@ typedef void noun_render(const struct record *record, const struct refs *refs, s
 struct noun {
     enum record_kind kind;
     const char *word;     /* "tenant", for messages */
+    const char *prefix;   /* of its ids, where it is no record (then nothing below is set); else NULL */
     noun_render *render;  /* the object as the API shows it; without secrets. Pure */
     noun_render *summary; /* the same in a list; NULL: as render */
     void (*refer)(const struct catalog *catalog, const struct record *record,
@@ -91,13 +97,50 @@ struct noun {
     bool has_external_id, has_tenant; /* filters of its list */
 };
 
-extern const struct noun noun_tenant, noun_key, noun_channel, noun_book, noun_token;
+extern const struct noun noun_tenant, noun_customer, noun_key, noun_channel, noun_book, noun_token;
+extern const struct noun noun_grant, noun_hold, noun_usage; /* no records: their {id} alone */
 
 /* ---- one call ---- */
 
-enum admin_op { OP_NONE = 0, OP_PUT, OP_CREDIT, OP_LIST, OP_BALANCE, OP_USAGE, OP_PROBE };
+enum admin_op {
+    OP_NONE = 0,
+    OP_PUT,
+    OP_CREDIT,
+    OP_WITHDRAW,
+    OP_RESOLVE,
+    OP_REFUND,
+    OP_REPLAY,
+    OP_LIST,
+    OP_BALANCE,
+    OP_ACCOUNTS,
+    OP_USAGE,
+    OP_LEDGER,
+    OP_GRANTS,
+    OP_HOLDS,
+    OP_PROBE,
+    ADMIN_OPS
+};
 
 struct usage_filter; /* usage.c */
+
+/* Whose money a route is about (wallet.c). */
+struct wallet {
+    int64_t tenant_row, customer_row; /* customer 0: the tenant's */
+    struct id tenant, customer;
+    bool own; /* false: a customer who pays from its tenant's wallet */
+};
+
+/* A question whose answer is too large to sit in every call. */
+struct admin_question {
+    union {
+        struct store_query ask; /* as which each of them begins */
+        struct store_usage_query usage;
+        struct store_ledger_query ledger;
+        struct store_grants_query grants;
+        struct store_holds_query holds;
+    } of;
+    struct admin_call *call;
+};
 
 struct admin_call {
     struct admin_house *house;
@@ -112,19 +155,30 @@ struct admin_call {
     char idempotency_key[LIMIT_IDEMPOTENCY_KEY + 1];
     char secret[SECRET_KEY_TEXT]; /* of a key or token that is being made; wiped */
     struct refs refs;             /* for the answer that is being made */
+    struct wallet wallet;         /* likewise */
     int tries;
+    bool acted;         /* an operation was given to the store */
+    struct err refusal; /* while the kept answer is looked for */
     /* The operation under way, and what happens after it: called with the client still there and no error in it. */
     enum admin_op pending;
     void (*next)(struct admin_call *call);
     bool (*failed)(struct admin_call *call,
                    const struct err *err); /* may take over the call when it failed; NULL: no */
     void (*fetched)(struct admin_call *call, const struct record *record); /* after noun_fetch */
+    void (*found)(struct admin_call *call);                                /* after usage_fetch */
     union {
+        struct store_op act;    /* as which every operation begins */
+        struct store_query ask; /* as which every question begins */
         struct store_put put;
         struct store_credit credit;
+        struct store_withdraw withdraw;
+        struct store_resolve resolve;
+        struct store_refund refund;
+        struct store_void replay;
         struct store_list list;
         struct store_balance_query balance;
-        struct store_usage_query *usage;
+        struct store_accounts_query accounts;
+        struct admin_question *question; /* OP_USAGE, _LEDGER, _GRANTS, _HOLDS; owned */
     } op;
     struct usage_filter *filter; /* usage records: what is asked; owned */
 };
@@ -133,7 +187,8 @@ struct admin_call {
 struct admin_call *admin_call_create(struct admin_house *house, struct front_call *front,
                                      const struct admin_rule *rule);
 
-/* Ends the call with an answer; <out> is not kept. With <version> > 0 an ETag is sent. */
+/* Ends the call with an answer; <out> is not kept. With <version> > 0 an ETag is sent. admin_fail may go on for a
+ * while (above). */
 void admin_reply(struct admin_call *call, int status, const struct buf *out, int64_t version);
 void admin_fail(struct admin_call *call, const struct err *err);
 
@@ -173,17 +228,53 @@ void noun_fetch(struct admin_call *call, void (*fetched)(struct admin_call *call
 void noun_create(struct admin_call *call, struct record *record);
 void noun_put(struct admin_call *call, struct record *record);
 
+/* The same, with an answer of the caller's: made by <render> (admin_act), then <next> goes on. */
+void noun_submit(struct admin_call *call, struct record *record, void (*render)(struct store_op *op, struct buf *out),
+                 void (*next)(struct admin_call *call));
+
 void refs_dispose(struct refs *refs);
 bool noun_sees(const struct who *who, const struct noun *noun, const struct record *record);
+const char *noun_prefix(const struct noun *noun);
 struct id catalog_id(const struct catalog *catalog, enum record_kind kind, int64_t row); /* zero when there is none */
+
+/* The row of the tenant that a list's filter names (empty: that of the token's own, or 0). NOT_FOUND naming "tenant".
+ */
+TG_MUSTCHECK enum err_code noun_filter_tenant(struct admin_call *call, const char *text, int64_t *row, struct err *err);
+
+/* What stands at the end of every changeable record: created_at, etag, and the brace. */
+void noun_render_tail(const struct record *record, struct buf *out);
+char *noun_copy_text(const char *text); /* NULL: NULL */
+
+/* ---- money (wallet.c, usage.c) ---- */
+
+/* The wallet of a tenant or customer that noun_fetch has just brought. */
+struct wallet wallet_from(const struct admin_call *call, const struct record *record);
+void wallet_render_balance(struct buf *out, const struct store_balance *balance); /* members, without braces */
+void wallet_render_owner(struct buf *out, const struct wallet *wallet);           /* tenant and customer */
+
+void usage_render(const struct usage_record *usage, bool platform, struct buf *out);
+
+/* Gets the record of the route's {id}; it is in call->op.question->of.usage.items[0] then. Not there, or another
+ * tenant's: the call is answered. */
+void usage_fetch(struct admin_call *call, void (*next)(struct admin_call *call));
+
+/* ---- prices (book.c) ---- */
+
+void book_render_version(const struct price_version *version, bool rates, struct buf *out);
 
 /* ---- handlers ---- */
 
-admin_handler tenant_create, tenant_credit, tenant_balance;
+admin_handler tenant_create;
+admin_handler customer_create;
+admin_handler wallet_credit, wallet_balance, wallet_accounts, wallet_ledger, wallet_grants; /* tenants and customers */
+admin_handler grant_void;
+admin_handler hold_list, hold_get, hold_resolve;
 admin_handler key_create, key_revoke;
 admin_handler channel_create, channel_test;
+admin_handler book_create;
+admin_handler version_create, version_list;
 admin_handler quote_create;
-admin_handler usage_records;
+admin_handler usage_records, usage_get, usage_refund;
 admin_handler token_create;
 front_handler health_live, health_ready, health_metrics;
 

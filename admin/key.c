@@ -10,27 +10,10 @@
 
 enum { SHOWN_DIGITS = 4 }; /* of the random part, at both ends */
 
-/* The owner: a tenant's token makes keys of its own tenant, and need not say so. */
 static enum err_code read_tenant(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                  struct err *err)
 {
-    struct api_key *k = target;
-    const void *tenant;
-    enum err_code code;
-
-    if (value == NULL && call->who.tenant_row != 0) {
-        k->tenant_row = call->who.tenant_row;
-        return ERR_OK;
-    }
-    if (value == NULL)
-        return err_set(err, ERR_MISSING_PARAMETER, name, "Missing required parameter: '%s'.", name);
-    code = body_record(call, RECORD_TENANT, "tenant", name, value, &tenant, err);
-    if (code != ERR_OK)
-        return code;
-    if (!noun_sees(&call->who, &noun_tenant, tenant))
-        return admin_no_such(err, "tenant", name, slice_from(json_object_get_string(value)));
-    k->tenant_row = ((const struct record *)tenant)->row;
-    return ERR_OK;
+    return body_tenant(call, name, value, &((struct api_key *)target)->tenant_row, err);
 }
 
 /* Stands after the tenant in the table: a customer must be that tenant's. */
@@ -55,17 +38,16 @@ static enum err_code read_customer(struct admin_call *call, const char *name, st
 static enum err_code read_mode(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                struct err *err)
 {
-    struct api_key *k = target;
-    const char *text = value != NULL ? json_object_get_string(value) : "live";
+    static const struct body_choice modes[] = {{"live", false}, {"test", true}, {NULL, 0}};
+    const struct body_field field = {.name = name, .choices = modes};
+    int test = false;
+    enum err_code code = ERR_OK;
 
     (void)call;
-    if (value != NULL && !json_object_is_type(value, json_type_string))
-        return body_wrong_type(name, "a string", value, err);
-    k->test = strcmp(text, "test") == 0;
-    if (k->test || strcmp(text, "live") == 0)
-        return ERR_OK;
-    return err_set(err, ERR_INVALID_VALUE, name, "Invalid value: '%.40s'. Supported values are: 'live' and 'test'.",
-                   text);
+    if (value != NULL)
+        code = body_choose(&field, value, &test, err);
+    ((struct api_key *)target)->test = test != 0;
+    return code;
 }
 
 static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"disabled", RECORD_DISABLED}, {NULL, 0}};
@@ -88,7 +70,7 @@ static const struct body_field fields[] = {
     {.name = "expires_at", .type = BODY_TIME, .offset = offsetof(struct api_key, expires_at)},
     {.name = "policy", .type = BODY_POLICY, .offset = offsetof(struct api_key, policy)},
     {.name = "limits", .type = BODY_UNSUPPORTED},
-    {.name = "budgets", .type = BODY_UNSUPPORTED},
+    {.name = "budgets", .type = BODY_BUDGETS, .offset = offsetof(struct api_key, budgets)},
     {.name = "status",
      .type = BODY_CHOICE,
      .offset = offsetof(struct api_key, super.status),
@@ -101,7 +83,6 @@ static const struct body_field fields[] = {
 static void render_key(const struct record *record, const struct refs *refs, struct buf *out)
 {
     const struct api_key *k = (const struct api_key *)record;
-    char etag[32];
 
     render_open(out, NULL, '{');
     render_id(out, "id", "key", record->id);
@@ -120,10 +101,7 @@ static void render_key(const struct record *record, const struct refs *refs, str
     render_json(out, "policy", k->policy, "null");
     render_json(out, "limits", k->limits, "null");
     render_json(out, "budgets", k->budgets, "[]");
-    render_time(out, "created_at", record->created_at);
-    (void)snprintf(etag, sizeof(etag), "\"%lld\"", (long long)record->version);
-    render_text(out, "etag", slice_from(etag));
-    render_close(out, '}');
+    noun_render_tail(record, out);
 }
 
 static void refer_key(const struct catalog *catalog, const struct record *record, struct refs *refs)
@@ -141,11 +119,6 @@ static int64_t owner_of_key(const struct record *record)
 
 /* ---- changing ---- */
 
-static char *copy_text(const char *text)
-{
-    return text != NULL ? mem_strdup(text) : NULL;
-}
-
 static struct record *copy_key(const struct record *record)
 {
     const struct api_key *old = (const struct api_key *)record;
@@ -153,9 +126,9 @@ static struct record *copy_key(const struct record *record)
 
     *k = *old;
     atomic_init(&k->super.refs, 1);
-    k->policy = copy_text(old->policy);
-    k->limits = copy_text(old->limits);
-    k->budgets = copy_text(old->budgets);
+    k->policy = noun_copy_text(old->policy);
+    k->limits = noun_copy_text(old->limits);
+    k->budgets = noun_copy_text(old->budgets);
     return &k->super;
 }
 

@@ -19,6 +19,26 @@ struct id catalog_id(const struct catalog *catalog, enum record_kind kind, int64
     return found != NULL ? ((const struct record *)found)->id : (struct id){{0}};
 }
 
+const char *noun_prefix(const struct noun *noun)
+{
+    return noun->prefix != NULL ? noun->prefix : record_prefix(noun->kind);
+}
+
+char *noun_copy_text(const char *text)
+{
+    return text != NULL ? mem_strdup(text) : NULL;
+}
+
+void noun_render_tail(const struct record *record, struct buf *out)
+{
+    char etag[32];
+
+    render_time(out, "created_at", record->created_at);
+    (void)snprintf(etag, sizeof(etag), "\"%lld\"", (long long)record->version);
+    render_text(out, "etag", slice_from(etag));
+    render_close(out, '}');
+}
+
 bool noun_sees(const struct who *who, const struct noun *noun, const struct record *record)
 {
     return who->tenant_row == 0 || noun->owner(record) == who->tenant_row;
@@ -131,7 +151,7 @@ static void list_own_tenant(struct admin_call *call, const struct page *page)
     buf_dispose(&out);
 }
 
-static enum err_code filter_tenant(struct admin_call *call, const char *text, int64_t *row, struct err *err)
+enum err_code noun_filter_tenant(struct admin_call *call, const char *text, int64_t *row, struct err *err)
 {
     struct id id;
     const struct record *tenant = NULL;
@@ -163,7 +183,7 @@ void noun_list(struct admin_call *call)
     if (noun->has_tenant)
         fields[n++] = (struct page_field){"tenant", tenant, sizeof(tenant)};
     if (page_read(front_call_query(call->front), record_prefix(noun->kind), fields, n, &page, &err) != ERR_OK ||
-        filter_tenant(call, tenant, &list->tenant_row, &err) != ERR_OK) {
+        noun_filter_tenant(call, tenant, &list->tenant_row, &err) != ERR_OK) {
         admin_fail(call, &err);
         return;
     }
@@ -215,8 +235,8 @@ static bool start_again(struct admin_call *call, const struct err *err)
     return true;
 }
 
-static void submit_put(struct admin_call *call, struct record *record,
-                       void (*render)(struct store_op *op, struct buf *out), void (*next)(struct admin_call *call))
+void noun_submit(struct admin_call *call, struct record *record, void (*render)(struct store_op *op, struct buf *out),
+                 void (*next)(struct admin_call *call))
 {
     admin_begin(call, OP_PUT);
     call->op.put.record = record;
@@ -229,7 +249,7 @@ void noun_put(struct admin_call *call, struct record *record)
 {
     refs_dispose(&call->refs);
     refer(call, record, &call->refs);
-    submit_put(call, record, render_stored, admin_reply_acted);
+    noun_submit(call, record, render_stored, admin_reply_acted);
 }
 
 void noun_create(struct admin_call *call, struct record *record)
@@ -288,7 +308,7 @@ static void patch_fetched(struct admin_call *call, const struct record *record)
     copy = noun->copy(record);
     if (noun->change(call, &copy, &err) != ERR_OK)
         goto fail;
-    submit_put(call, copy, NULL, read_back);
+    noun_submit(call, copy, NULL, read_back);
     return;
 fail:
     record_unref(copy);
@@ -328,7 +348,7 @@ static void delete_fetched(struct admin_call *call, const struct record *record)
     }
     copy = call->rule->noun->copy(record);
     copy->status = RECORD_DELETED;
-    submit_put(call, copy, NULL, reply_deleted);
+    noun_submit(call, copy, NULL, reply_deleted);
 }
 
 void noun_delete(struct admin_call *call)

@@ -103,3 +103,11 @@ enum err_code page_read(struct slice query, const char *prefix, const struct pag
     }
     return ERR_OK;
 }
+
+enum err_code page_seq(const struct page *page, int64_t *seq, struct err *err)
+{
+    *seq = id_is_zero(page->after) ? 0 : id_seq(page->after);
+    if (*seq > 0 || id_is_zero(page->after))
+        return ERR_OK;
+    return err_set(err, ERR_INVALID_VALUE, "after", "Invalid value for 'after': it is not a cursor of this list.");
+}

@@ -26,4 +26,7 @@ struct page {
 TG_MUSTCHECK enum err_code page_read(struct slice query, const char *prefix, const struct page_field *fields, size_t n,
                                      struct page *out, struct err *err);
 
+/* The number that a cursor made by id_from_seq stands for; 0 without a cursor. INVALID_VALUE naming after. */
+TG_MUSTCHECK enum err_code page_seq(const struct page *page, int64_t *seq, struct err *err);
+
 #endif

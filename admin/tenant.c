@@ -1,32 +1,13 @@
-/* tenant.c - tenants: members, rules, rendering; and their balance. */
-#include <stdlib.h>
-#include <unistd.h>
-
+/* tenant.c - tenants: members, rules, rendering. What their money does is in wallet.c. */
 #include "body.h"
-#include "page.h"
+#include "daemon/base/zone.h"
 #include "render.h"
-
-#define CREDIT_LIMIT_MAX INT64_C(1000000000000000000) /* a thousand million dollars */
-
-/* "UTC", "Europe/Berlin": the form, and the name itself where the machine has a time zone database. */
-static bool timezone_exists(const char *name)
-{
-    static const char folder[] = "/usr/share/zoneinfo";
-    char path[sizeof(folder) + 1 + RECORD_TIMEZONE];
-
-    if (name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/")] != '\0' ||
-        name[0] == '/')
-        return false;
-    if (strcmp(name, "UTC") == 0 || access(folder, R_OK) != 0)
-        return true;
-    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
-    return access(path, R_OK) == 0;
-}
 
 static enum err_code read_timezone(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                    struct err *err)
 {
     struct tenant *t = target;
+    struct zone *zone;
     enum err_code code;
 
     (void)call;
@@ -35,16 +16,21 @@ static enum err_code read_timezone(struct admin_call *call, const char *name, st
         return ERR_OK;
     }
     code = body_text(name, value, 1, t->timezone, sizeof(t->timezone), err);
-    if (code == ERR_OK && !timezone_exists(t->timezone))
-        code = err_set(err, ERR_INVALID_VALUE, name, "Invalid value for '%s': no such time zone: '%s'.", name,
+    if (code != ERR_OK)
+        return code;
+    code = zone_open(t->timezone, &zone, err);
+    if (code == ERR_NOT_FOUND)
+        return err_set(err, ERR_INVALID_VALUE, name, "Invalid value for '%s': no such time zone: '%s'.", name,
                        t->timezone);
+    if (code == ERR_OK)
+        zone_unref(zone);
     return code;
 }
 
 static enum err_code read_book(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                struct err *err)
 {
-    return body_book(call, name, value, &((struct tenant *)target)->book_row, err);
+    return body_book(call, PRICE_WHOLESALE, name, value, &((struct tenant *)target)->book_row, err);
 }
 
 static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"suspended", RECORD_SUSPENDED}, {NULL, 0}};
@@ -69,7 +55,7 @@ static const struct body_field fields[] = {
      .type = BODY_MONEY,
      .flags = BODY_PLATFORM,
      .offset = offsetof(struct tenant, credit_limit),
-     .max = CREDIT_LIMIT_MAX},
+     .max = BODY_MONEY_MAX},
     {.name = "price_book", .type = BODY_OWN, .flags = BODY_PLATFORM, .read = read_book},
     {.name = "markup_percent",
      .type = BODY_PERCENT,
@@ -78,7 +64,7 @@ static const struct body_field fields[] = {
      .min = PRICE_MARKUP_MIN,
      .max = PRICE_MARKUP_MAX},
     {.name = "limits", .type = BODY_UNSUPPORTED, .flags = BODY_PLATFORM},
-    {.name = "budgets", .type = BODY_UNSUPPORTED, .flags = BODY_PLATFORM},
+    {.name = "budgets", .type = BODY_BUDGETS, .flags = BODY_PLATFORM, .offset = offsetof(struct tenant, budgets)},
     {.name = "policy", .type = BODY_POLICY, .flags = BODY_PLATFORM, .offset = offsetof(struct tenant, policy)},
     {.name = "in_doubt",
      .type = BODY_CHOICE,
@@ -96,18 +82,10 @@ static const struct body_field fields[] = {
 
 /* ---- rendering ---- */
 
-static void render_balance(struct buf *out, const struct store_balance *b)
-{
-    render_nano(out, "posted", b->posted);
-    render_nano(out, "held", b->held);
-    render_nano(out, "available", b->posted - b->held + b->credit_limit);
-}
-
 static void render_tenant(const struct record *record, const struct refs *refs, struct buf *out)
 {
     static const char *const rules[] = {"release", "charge", "keep"};
     const struct tenant *t = (const struct tenant *)record;
-    char etag[32];
 
     render_open(out, NULL, '{');
     render_id(out, "id", "ten", record->id);
@@ -125,13 +103,12 @@ static void render_tenant(const struct record *record, const struct refs *refs, 
     if (refs != NULL) {
         render_id(out, "price_book", "pbk", refs->book);
         render_open(out, "balance", '{');
-        render_balance(out, &refs->balance);
+        wallet_render_balance(out, &refs->balance);
         render_close(out, '}');
+    } else {
+        render_int_or_null(out, "price_book_row", t->book_row);
     }
-    render_time(out, "created_at", record->created_at);
-    (void)snprintf(etag, sizeof(etag), "\"%lld\"", (long long)record->version);
-    render_text(out, "etag", slice_from(etag));
-    render_close(out, '}');
+    noun_render_tail(record, out);
 }
 
 /* The balance is that of a tenant without transfers; the store's own replaces it where there is one. */
@@ -150,11 +127,6 @@ static int64_t owner_of_tenant(const struct record *record)
 
 /* ---- changing ---- */
 
-static char *copy_text(const char *text)
-{
-    return text != NULL ? mem_strdup(text) : NULL;
-}
-
 static struct record *copy_tenant(const struct record *record)
 {
     const struct tenant *old = (const struct tenant *)record;
@@ -162,9 +134,9 @@ static struct record *copy_tenant(const struct record *record)
 
     *t = *old;
     atomic_init(&t->super.refs, 1);
-    t->policy = copy_text(old->policy);
-    t->limits = copy_text(old->limits);
-    t->budgets = copy_text(old->budgets);
+    t->policy = noun_copy_text(old->policy);
+    t->limits = noun_copy_text(old->limits);
+    t->budgets = noun_copy_text(old->budgets);
     return &t->super;
 }
 
@@ -196,56 +168,3 @@ const struct noun noun_tenant = {
     .change = change_tenant,
     .has_external_id = true,
 };
-
-/* ---- balance ---- */
-
-static void reply_balance(struct admin_call *call)
-{
-    const struct store_balance_query *query = &call->op.balance;
-    struct buf out;
-
-    buf_init(&out, ADMIN_REPLY);
-    render_open(&out, NULL, '{');
-    render_text(&out, "object", SLICE("balance"));
-    render_id(&out, "tenant", "ten", call->id);
-    render_time(&out, "at", query->at != 0 ? query->at : clock_wall());
-    render_balance(&out, &query->balance);
-    render_nano(&out, "credit_limit", query->balance.credit_limit);
-    render_close(&out, '}');
-    admin_reply(call, 200, &out, 0);
-    buf_dispose(&out);
-}
-
-static enum err_code read_at(const struct admin_call *call, int64_t *at, struct err *err)
-{
-    char text[CLOCK_TEXT * 2];
-    const struct page_field field = {"at", text, sizeof(text)};
-    enum err_code code = page_read(front_call_query(call->front), "", &field, 1, NULL, err);
-
-    *at = 0;
-    if (code != ERR_OK || text[0] == '\0' || (clock_parse(slice_from(text), at) && *at > 0))
-        return code;
-    return err_set(err, ERR_INVALID_VALUE, "at", "Invalid value for 'at': expected a time, but got '%s' instead.",
-                   text);
-}
-
-static void ask_balance(struct admin_call *call, const struct record *record)
-{
-    int64_t row = record->row;
-    int64_t at;
-    struct err err;
-
-    if (read_at(call, &at, &err) != ERR_OK) {
-        admin_fail(call, &err);
-        return;
-    }
-    admin_begin(call, OP_BALANCE);
-    call->op.balance.tenant_row = row;
-    call->op.balance.at = at;
-    admin_submit(call, reply_balance);
-}
-
-void tenant_balance(struct admin_call *call)
-{
-    noun_fetch(call, ask_balance);
-}

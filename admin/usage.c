@@ -26,7 +26,7 @@ struct usage_filter {
     char model[LIMIT_MODEL], operation_text[LIMIT_NAME], size[LIMIT_SIZE], quality[LIMIT_QUALITY];
     char start_text[CLOCK_TEXT * 2], end_text[CLOCK_TEXT * 2];
     enum image_operation operation;
-    int64_t start_time, end_time;
+    int64_t start_time, end_time, after_seq;
 };
 
 static struct usage_filter *filter_create(void)
@@ -84,6 +84,8 @@ static enum err_code read_query(const struct admin_call *call, struct usage_filt
             fields[n++] = (struct page_field){f->ids[i].name, f->ids[i].text, sizeof(f->ids[i].text)};
     }
     code = page_read(front_call_query(call->front), "use", fields, n, &f->page, err);
+    if (code == ERR_OK)
+        code = page_seq(&f->page, &f->after_seq, err);
     return code != ERR_OK ? code : read_values(f, err);
 }
 
@@ -162,7 +164,7 @@ static void render_names(const struct usage_record *u, bool platform, struct buf
     render_text_or_null(out, "quality", u->call.quality);
 }
 
-static void render_record(const struct usage_record *u, bool platform, struct buf *out)
+void usage_render(const struct usage_record *u, bool platform, struct buf *out)
 {
     render_open(out, NULL, '{');
     render_id(out, "id", "use", id_from_seq(u->created_at, u->seq));
@@ -185,7 +187,7 @@ static void render_record(const struct usage_record *u, bool platform, struct bu
 
 static void reply_records(struct admin_call *call)
 {
-    const struct store_usage_query *query = call->op.usage;
+    const struct store_usage_query *query = &call->op.question->of.usage;
     bool platform = call->who.tenant_row == 0;
     char next[ID_TEXT] = "";
     struct buf out;
@@ -193,7 +195,7 @@ static void reply_records(struct admin_call *call)
     buf_init(&out, ADMIN_REPLY);
     render_list_open(&out);
     for (int i = 0; i < query->n; i++)
-        render_record(&query->items[i], platform, &out);
+        usage_render(&query->items[i], platform, &out);
     if (query->n > 0) {
         const struct usage_record *last = &query->items[query->n - 1];
 
@@ -212,7 +214,7 @@ static void ask_records(struct admin_call *call)
     struct store_usage_query *query;
 
     admin_begin(call, OP_USAGE);
-    query = call->op.usage;
+    query = &call->op.question->of.usage;
     query->tenant_row = call->who.tenant_row != 0 ? call->who.tenant_row : f->ids[FILTER_TENANT].row;
     query->customer_row = f->ids[FILTER_CUSTOMER].row;
     query->key_row = f->ids[FILTER_KEY].row;
@@ -223,7 +225,7 @@ static void ask_records(struct admin_call *call)
     query->operation = f->operation;
     query->start_time = f->start_time;
     query->end_time = f->end_time;
-    query->after_seq = id_is_zero(f->page.after) ? 0 : id_seq(f->page.after);
+    query->after_seq = f->after_seq;
     query->limit = f->page.limit;
     call->failed = NULL;
     admin_submit(call, reply_records);
@@ -310,4 +312,52 @@ void usage_records(struct admin_call *call)
         find_next(call);
     else
         admin_fail(call, &err);
+}
+
+/* ---- one record ---- */
+
+const struct noun noun_usage = {.kind = RECORD_KINDS, .word = "usage record", .prefix = "use"};
+
+/* The number in an id finds a record; its time must be the record's, too. */
+static void record_fetched(struct admin_call *call)
+{
+    const struct store_usage_query *query = &call->op.question->of.usage;
+    const struct usage_record *u = &query->items[0];
+
+    if (query->n != 1 || !id_eq(id_from_seq(u->created_at, u->seq), call->id))
+        admin_fail_no_such(call);
+    else
+        call->found(call);
+}
+
+void usage_fetch(struct admin_call *call, void (*next)(struct admin_call *call))
+{
+    struct store_usage_query *query;
+
+    if (id_seq(call->id) <= 0) {
+        admin_fail_no_such(call);
+        return;
+    }
+    admin_begin(call, OP_USAGE);
+    query = &call->op.question->of.usage;
+    query->tenant_row = call->who.tenant_row;
+    query->seq = id_seq(call->id);
+    query->limit = 1;
+    call->found = next;
+    admin_submit(call, record_fetched);
+}
+
+static void reply_record(struct admin_call *call)
+{
+    struct buf out;
+
+    buf_init(&out, ADMIN_REPLY);
+    usage_render(&call->op.question->of.usage.items[0], call->who.tenant_row == 0, &out);
+    admin_reply(call, 200, &out, 0);
+    buf_dispose(&out);
+}
+
+void usage_get(struct admin_call *call)
+{
+    usage_fetch(call, reply_record);
 }

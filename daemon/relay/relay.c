@@ -397,10 +397,6 @@ static void refuse(struct relay *r)
     struct err err = r->hold.super.err;
 
     switch (err.code) {
-    case ERR_INSUFFICIENT_QUOTA:
-        (void)err_set(&err, ERR_INSUFFICIENT_QUOTA, NULL, "%s", relay_no_quota);
-        end_with_err(r, &err, NULL, 0);
-        break;
     case ERR_IDEMPOTENCY_DONE:
         if (!replay(r))
             end_with_err(r, &err, &no_retry, 1);

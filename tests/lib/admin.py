@@ -1,4 +1,4 @@
-"""The admin API as a test speaks it, and an account (tenant, key) with its balance and records."""
+"""The admin API as a test speaks it; an account (tenant, key) and a customer (wallet, key) with their balances and records."""
 
 import itertools
 import json
@@ -28,6 +28,12 @@ class Admin:
     def close(self):
         self.http.close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        self.close()
+
     def call(self, method, path, body=None, **kwargs):
         return self.http.request(method, "/" + path.lstrip("/"), json=body, **kwargs)
 
@@ -48,23 +54,46 @@ class Admin:
     def delete(self, path):
         return self.ok("DELETE", path)
 
-    def credit(self, tenant, amount, key=None, **more):
-        return self.ok("POST", f"tenants/{tenant}/credits", {"amount": str(amount), **more},
+    def credit(self, owner, amount, key=None, **more):
+        return self.ok("POST", f"{wallet(owner)}/credits", {"amount": str(amount), **more},
                        headers={"Idempotency-Key": key or unique("credit")})
 
-    def balance(self, tenant):
-        answer = self.get(f"tenants/{tenant}/balance")
+    def money(self, path, body=None, key=None):
+        """A POST that moves money, raw."""
+        return self.call("POST", path, {} if body is None else body, headers={"Idempotency-Key": key or unique("money")})
+
+    def balance(self, owner):
+        answer = self.get(f"{wallet(owner)}/balance")
         return {k: Decimal(answer[k]) for k in ("posted", "held", "available")}
 
-    def records(self, **filters):
-        """Every usage record, newest first, through all pages."""
+    def all(self, path, limit=100, **filters):
+        """Every object of a list, newest first, through all pages."""
         found, after = [], None
         while True:
-            page = self.get("usage/records", limit=100, **filters, **({"after": after} if after else {}))
+            page = self.get(path, limit=limit, **filters, **({"after": after} if after else {}))
+            assert len(page["data"]) <= limit and (page["next"] is None) == (not page["has_more"])
             found += page["data"]
             if not page["has_more"]:
                 return found
             after = page["next"]
+
+    def records(self, **filters):
+        return self.all("usage/records", **filters)
+
+    def ledger(self, owner, **filters):
+        return self.all(f"{wallet(owner)}/ledger", **filters)
+
+    def grants(self, owner, **filters):
+        return self.all(f"{wallet(owner)}/grants", **filters)
+
+    def scoped(self, tenant, role="admin"):
+        """An Admin with a token for this tenant alone."""
+        return Admin(self.url, self.create("admin-tokens", {"name": unique("scoped"), "scope": tenant, "role": role})["secret"])
+
+
+def wallet(owner):
+    """The path of a tenant or customer, by its id."""
+    return f"{'customers' if owner.startswith('cus_') else 'tenants'}/{owner}"
 
 
 class Account:
@@ -127,3 +156,24 @@ class Account:
     def settled(self):
         """Balance, once nothing is held any more."""
         return self.gateway.wait_for(lambda: (b := self.balance())["held"] == 0 and b, "holds of the account end")
+
+
+class Customer(Account):
+    """A customer of an account's tenant with one API key; with a wallet of its own when <wallet> says so."""
+
+    def __init__(self, account, credit=None, wallet="own", key=None, **more):
+        self.gateway, self.admin, self.account = account.gateway, account.admin, account
+        self.customer = self.admin.create("customers", {"tenant": account.id, "name": unique("customer"), "wallet": wallet, **more})
+        self.id = self.customer["id"]
+        self.credited = Decimal(0)
+        if credit is not None:
+            self.credit(credit)
+        self.key = self.admin.create("keys", {"tenant": account.id, "customer": self.id, "name": unique("key"), **(key or {})})
+        self.secret = self.key["secret"]
+
+    def balance(self):
+        """Of the wallet that it pays from."""
+        return self.admin.balance(self.id if self.customer["wallet"] == "own" else self.account.id)
+
+    def records(self, **filters):
+        return self.admin.records(customer=self.id, **filters)
