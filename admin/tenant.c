@@ -50,7 +50,7 @@ static const struct body_field fields[] = {
      .offset = offsetof(struct tenant, super.external_id),
      .cap = LIMIT_NAME,
      .min = 1},
-    {.name = "timezone", .type = BODY_OWN, .read = read_timezone},
+    {.name = "timezone", .type = BODY_OWN, .flags = BODY_PLATFORM, .read = read_timezone}, /* of its budgets, too */
     {.name = "credit_limit",
      .type = BODY_MONEY,
      .flags = BODY_PLATFORM,

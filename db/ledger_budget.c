@@ -426,13 +426,31 @@ bool budgets_load_cell(struct ledger *l, const struct cell_row *row)
 
 /* ---- holds and charges ---- */
 
+/* When something that was charged may count no more; INT64_MAX: never. */
+static int64_t resets_at(const struct spender *s, const struct budget_use *use, int64_t now)
+{
+    int64_t from, oldest = INT64_MAX;
+
+    if (use->n == 1)
+        return budget_resets_at(use->budget.window, s->zone, now);
+    from = budget_counts_from(use->budget.window, s->zone, now);
+    for (int i = 0; i < use->n; i++)
+        if (use->cells[i].used > 0 && use->cells[i].begin >= from && use->cells[i].begin <= now &&
+            use->cells[i].end < oldest)
+            oldest = use->cells[i].end;
+    return oldest != INT64_MAX ? oldest - 1 + use->budget.window * CLOCK_SECOND
+                               : budget_resets_at(use->budget.window, s->zone, now);
+}
+
 static enum err_code refuse(const struct spender *s, const struct budget_use *use, int64_t now, struct err *err)
 {
     static const char *const owners[BUDGET_OWNERS] = {
         [BUDGET_TENANT] = "account", [BUDGET_CUSTOMER] = "customer", [BUDGET_KEY] = "API key"};
-    int64_t resets = budget_resets_at(use->budget.window, s->zone, now);
+    int64_t resets = resets_at(s, use, now);
     char window[BUDGET_WINDOW_TEXT], when[CLOCK_TEXT];
 
+    if (resets < INT64_MAX - CLOCK_SECOND)
+        resets = (resets + CLOCK_SECOND - 1) / CLOCK_SECOND * CLOCK_SECOND; /* a time that people can read */
     budget_window_format(use->budget.window, window);
     if (resets == INT64_MAX)
         return err_set(

@@ -309,6 +309,8 @@ static enum err_code check_refund(struct ledger *l, const struct store_refund *o
 
     if (op->amount < 0 || op->amount > LEDGER_AMOUNT_MAX)
         return err_set(err, ERR_INVALID_VALUE, "amount", "Invalid value for 'amount': out of range.");
+    if (op->retail_only && charge->n_legs < 2)
+        return err_set(err, ERR_FORBIDDEN, NULL, "No wallet of a customer was charged for this record.");
     if (total - charge->usage.refunded <= 0)
         return err_set(err, ERR_CONFLICT, NULL, "Nothing of this record's charge is left to refund.");
     if (op->amount > total - charge->usage.refunded)

@@ -285,7 +285,8 @@ struct store_withdraw {
  * wholesale price, unless <retail_only>. Over all refunds of a record never more than the charge: INVALID_VALUE naming
  * amount. The transfers of the charge are taken back last first: what was owed beyond the wallet, then lot by lot. What
  * comes back to a lot that has lapsed or was withdrawn leaves it again. The cost stays. Budgets are not given back.
- * NOT_FOUND: no such record. CONFLICT: nothing is left to refund, or the wallet's owner is gone. */
+ * NOT_FOUND: no such record. FORBIDDEN: retail_only, and only the tenant was charged. CONFLICT: nothing is left to
+ * refund, or the wallet's owner is gone. */
 struct store_refund {
     struct store_op super;
     int64_t seq;    /* of the usage record */

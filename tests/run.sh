@@ -4,7 +4,7 @@
 #   tests/run.sh                 everything
 #   tests/run.sh PHASE [ARGS]    one phase; what follows goes to its runner: tests/run.sh http -k race
 #
-# Phases: install, build, lint, unit, asan, tsan, http, faults, http-asan, faults-asan, fuzz.
+# Phases: install, build, lint, unit, mutants, asan, tsan, http, faults, http-asan, faults-asan, fuzz.
 # TG_JOBS: compiler processes and parallel tests (default: the cores). TG_FUZZ_SECONDS: a fuzzer's time (default 20).
 # Exit code: 0 when every phase passed.
 set -uo pipefail
@@ -14,7 +14,7 @@ jobs=${TG_JOBS:-$(nproc)}
 fuzz_seconds=${TG_FUZZ_SECONDS:-20}
 venv=tests/.venv
 logs=$root/build-logs
-phases=(install build lint unit asan tsan http faults http-asan faults-asan fuzz)
+phases=(install build lint unit mutants asan tsan http faults http-asan faults-asan fuzz)
 names=() results=() times=()
 mkdir -p "$logs"
 
@@ -110,6 +110,9 @@ phase_unit() { build_release && unit build-release "$@"; }
 phase_asan() { build_asan && unit build-asan "$@"; }
 phase_tsan() { build_tsan && unit build-tsan "$@"; }
 
+# A copy of its own, so that nothing of it comes into the other builds.
+phase_mutants() { TG_JOBS=$jobs tests/mutants/run.sh "$@"; }
+
 pytest_on() { # pytest_on FOLDER sanitized|plain ARGUMENTS
     local folder=$1 sanitized=0
     [ "$2" = sanitized ] && sanitized=1
@@ -164,7 +167,7 @@ run_phase() {
 
 # The last line of what the phase's runner said: its count.
 count_of() {
-    grep -E '([0-9]+ (passed|failed|error))|tests passed|nothing found' "$logs/$1.log" 2>/dev/null | tail -n 1 | sed 's/\x1b\[[0-9;]*m//g; s/=//g; s/^ *//'
+    grep -E '([0-9]+ (passed|failed|error))|tests passed|nothing found|mutants: ' "$logs/$1.log" 2>/dev/null | tail -n 1 | sed 's/\x1b\[[0-9;]*m//g; s/=//g; s/^ *//'
 }
 
 summary() {

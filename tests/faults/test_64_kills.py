@@ -1,6 +1,13 @@
-"""kill -9 during uploads and streams, and with Idempotency-Keys: nothing paid twice, nothing bought twice, nothing left behind."""
+"""kill -9 during uploads and streams, with Idempotency-Keys, and at any moment under 200 callers: nothing acknowledged is lost, nothing paid
+or bought twice, no budget exceeded, nothing left behind."""
 
 import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -10,10 +17,13 @@ import pytest
 
 from lib.admin import Account
 from lib.check import is_error, money
+from lib.crowd import Crowd
 from lib.form import content_type, file, form, text
 from lib.http2 import Http2
 from lib.picture import png
+from lib.process import PATIENCE
 from lib.sse import DONE, completed, partial, stream
+from lib.town import Town
 from lib.upstream import answer, images, usage
 from lib.wire import connect, request
 
@@ -271,3 +281,92 @@ def test_a_clean_stop_finishes_streams_and_uploads(own_gateway, upstream):
     thread.join()
     assert got[0].status_code == 200 and b".completed" in got[0].content
     gateway.fsck()
+
+
+# (bodies, weights) of callers who call at any moment
+MIX = ([{"model": "dall-e-2", "prompt": prompt, "size": size} for prompt, size in
+          (("x", "256x256"), ("x", "512x512"), ("x [[latency=30ms]]", "256x256"), ("x [[latency=300ms]]", "256x256"), ("x [[status=400]]", "256x256"), ("x [[die=headers]]", "256x256"))],
+         (10, 3, 4, 2, 1, 1))
+TOWN = 50  # cycles on one store
+
+
+def ready(gateway):
+    """True once it takes calls; false when it does not, which its log explains."""
+    end = time.monotonic() + 20 * PATIENCE
+    while time.monotonic() < end and gateway.running:
+        try:
+            socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=1).close()
+            return True
+        except OSError:
+            time.sleep(0.002)
+    return False
+
+
+def kill(gateway, rng):
+    """Starts it and kills it at any moment of its life: while it starts, while it works (yields, mostly), while it drains."""
+    how = rng.random()
+    gateway.spawn("serve", "-c", gateway.config)
+    if how < 0.1:
+        time.sleep(rng.uniform(0, 0.06))
+    else:
+        assert ready(gateway), gateway.text()[-4000:]
+        yield
+        if how > 0.95:
+            gateway.signal(signal.SIGTERM)
+            time.sleep(rng.uniform(0, 0.02))
+        else:
+            assert gateway.running, f"it exited with {gateway.child.returncode}:\n{gateway.text()[-4000:]}"
+    gateway.kill()
+
+
+def test_kills_at_any_moment(tmp_path, sandbox, capsys):
+    """200 callers and an operator over TG_KILL_CYCLES kills (default: 100, at most 90 s; once by hand: 2,000)."""
+    by_hand = "TG_KILL_CYCLES" in os.environ
+    cycles = int(os.environ.get("TG_KILL_CYCLES", "100"))
+    seed = int(os.environ.get("TG_KILL_SEED", "1"))
+    rng, began, seen = random.Random(seed), time.monotonic(), {"cycles": 0, "answers": 0, "records": 0, "in_doubt": 0, "refunded": 0, "refused": 0}
+    crowd = Crowd(200, MIX, seed)
+    try:
+        while seen["cycles"] < cycles and (by_hand or time.monotonic() - began < 80):
+            _town(tmp_path / f"town-{seen['cycles']}", sandbox, rng, crowd, seen["cycles"] + min(TOWN, cycles - seen["cycles"]), seen,
+                  None if by_hand else began + 80)
+            if by_hand:
+                with capsys.disabled():
+                    print(f"\n{seen} {time.monotonic() - began:.0f} s", end="", flush=True)
+    finally:
+        crowd.join()
+    took = time.monotonic() - began
+    with capsys.disabled():
+        print(f"\n  {seen}, {took:.1f} s, {took / max(seen['cycles'], 1):.3f} s a cycle")
+    assert seen["cycles"] >= min(cycles, 10) and seen["answers"] > seen["cycles"] and seen["in_doubt"] > 0 and seen["refunded"] > 0 and seen["refused"] > 0
+
+
+def _town(directory, sandbox, rng, crowd, cycles, seen, until):
+    """Cycles on a store of its own, up to <cycles> in all or until the time is over; then everything is checked."""
+    directory.mkdir()
+    town = Town(directory, sandbox, rng)
+    gateway = town.gateway
+    try:
+        crowd.aim(gateway.public_port, town.secrets)
+        gateway.kill()
+        while seen["cycles"] < cycles and (until is None or time.monotonic() < until):
+            for _ in kill(gateway, rng):
+                end = time.monotonic() + rng.uniform(0, 0.2)
+                town.settle_orders()
+                while time.monotonic() < end and town.settle_orders():
+                    town.interfere()
+            seen["cycles"] += 1
+        gateway.start()
+        assert crowd.pause(time.sleep, 20 * PATIENCE), "a call hangs"
+        records = town.check(crowd.told, sandbox)
+        seen["answers"] += sum(t.status == 200 for t in crowd.told)
+        seen["refused"] += sum(t.code == "insufficient_quota" for t in crowd.told)
+        seen["records"] += len(records)
+        seen["in_doubt"] += sum("in_doubt" in r["flags"] for r in records)
+        seen["refunded"] += sum(Decimal(r["refunded"]) > 0 for r in records)
+    finally:
+        crowd.pause(time.sleep, 1)
+        if gateway.running and sys.exc_info()[0] is not None:
+            gateway.kill()
+        town.close()
+    shutil.rmtree(directory)

@@ -1045,6 +1045,10 @@ void oracle_refund(struct oracle *m, const struct store_refund *op, struct oracl
         a->code = ERR_NOT_FOUND;
         return;
     }
+    if (op->retail_only && u->n_legs < 2) {
+        a->code = ERR_FORBIDDEN;
+        return;
+    }
     whole = u->n_legs == 2 ? u->retail : u->wholesale;
     before = u->refunded;
     left = whole - before;

@@ -94,7 +94,8 @@ static void compare_refusal(struct player *p, const struct slot *s)
         if (strcmp(owners[i][0], s->want.owner) == 0)
             compare_text(p, s, owners[i][1]);
     compare_text(p, s, budget_window_format(s->want.window, text));
-    if (s->want.resets_at != INT64_MAX)
+    if (s->want.resets_at != INT64_MAX &&
+        s->want.window <= 0) /* a rolling one's depends on where its cells were filled */
         compare_text(p, s, clock_format(s->want.resets_at, when));
 }
 
