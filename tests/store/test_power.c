@@ -3,7 +3,8 @@
  * The disk keeps what was synced and any of what was not, in any order, some of it torn (lib_disk.h). The same test
  * must fail with synchronous=NORMAL, or it would prove nothing: so it is run with the syncs that NORMAL leaves out
  * swallowed, and acknowledged operations must be lost then.
- * TG_SEED repeats another run, TG_CUTS bounds the number of cuts of each test. */
+ * TG_SEED makes other choices, TG_CUTS bounds the number of cuts of each test. The same seed makes the same choices,
+ * but how operations fall into batches is up to the threads: a rare failure may take several runs to show again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -157,8 +158,9 @@ static bool work_to_cut(const struct start *s, enum power_point point, long nth)
     return !power_on();
 }
 
-/* The next start loses its power too. */
-static void cut_again(struct dice *dice, bool powersafe)
+/* The next start loses its power too. Only where a torn write spoils nothing beside itself: SQLite pads a commit to the
+ * end of its block, but after a cut it goes on at the end of the last whole commit, which may be inside of one. */
+static void cut_again(struct dice *dice)
 {
     struct disk *wreck;
     struct err err;
@@ -169,7 +171,7 @@ static void cut_again(struct dice *dice, bool powersafe)
     else
         assert_false(power_on());
     wreck = power_take();
-    power_boot(disk_survive(wreck, dice_roll(dice), powersafe));
+    power_boot(disk_survive(wreck, dice_roll(dice), true));
     disk_destroy(wreck);
 }
 
@@ -181,8 +183,8 @@ static int live_on(const struct disk *wreck, const struct load *acknowledged, ui
 
     power_boot(disk_survive(wreck, dice_roll(&dice), powersafe));
     t.load = *acknowledged;
-    if (dice_below(&dice, 3) == 0)
-        cut_again(&dice, powersafe);
+    if (powersafe && dice_below(&dice, 3) == 0)
+        cut_again(&dice);
     must_open();
     if (t.load.wrong[0] == '\0') {
         lost = load_compare(&t.load);

@@ -186,7 +186,7 @@ static void bear_credit_line(struct arena *a, int round, int k)
     enum { LINE = 100 * WHOLESALE };
     struct tenant *t = world_tenant("Tenant");
 
-    if (round > 0)
+    if (a->versions[RECORD_TENANT] > 1) /* there is a line already */
         race_fill(&a->w, false, LINE / 2);
     t->credit_limit = LINE + round % 7 * WHOLESALE;
     put_again(a, t, a->w.tenant);
