@@ -44,6 +44,7 @@ void fsck_report(struct fsck *f, const char *invariant, const struct finding *g,
     char text[FSCK_DETAIL] = "";
 
     (void)slice_copy(buf_slice(&g->detail), text, sizeof(text));
+    sqlite_plain(text);
     if (g->bad > 0)
         f->violated++;
     f->line(f->ctx, invariant, g->bad == 0, checked, text);
@@ -99,7 +100,7 @@ static enum err_code check_file(struct fsck *f, struct err *err)
     if (code == ERR_OK && id != STORE_APPLICATION_ID)
         code = err_set(err, ERR_CONFLICT, NULL, "There is no store in this database.");
     if (code == ERR_OK)
-        code = sqlite_prepare(&f->conn, "PRAGMA quick_check(5)", &s, err);
+        code = sqlite_prepare(&f->conn, "PRAGMA integrity_check(5)", &s, err);
     if (code != ERR_OK)
         return code;
     fsck_part(f, "the file", 0, PART_FILE);

@@ -151,17 +151,25 @@ enum err_code sqlite_put_book_parts(struct sqlite_conn *c, struct book *book, st
     return code;
 }
 
+/* What price_version_create asserts, of a file that may be damaged. */
+static bool rate_is_good(const struct price_rate *rate)
+{
+    return rate->model[0] != '\0' && (unsigned)rate->operation <= OPERATION_VARIATIONS &&
+           (unsigned)rate->unit < PRICE_UNITS && rate->pico >= 0;
+}
+
 static enum err_code read_rates(struct sqlite_conn *c, int64_t version, struct price_rate **out, size_t *n,
                                 struct err *err)
 {
     sqlite3_stmt *s = c->statements[SQL_GET_RATES];
     struct price_rate *rates = NULL, *rate;
     size_t cap = 0;
-    int rc;
+    bool good = true;
+    int rc = SQLITE_DONE;
 
     *n = 0;
     sqlite3_bind_int64(s, 1, version);
-    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+    while (good && (rc = sqlite3_step(s)) == SQLITE_ROW) {
         if (*n == cap) {
             cap = cap != 0 ? cap * 2 : 64;
             rates = mem_realloc(rates, cap * sizeof(*rates));
@@ -174,9 +182,13 @@ static enum err_code read_rates(struct sqlite_conn *c, int64_t version, struct p
         sqlite_column_copy(s, 3, rate->quality, sizeof(rate->quality));
         rate->unit = (enum price_unit)sqlite3_column_int(s, 4);
         rate->pico = sqlite3_column_int64(s, 5);
+        good = rate_is_good(rate);
     }
     sqlite3_reset(s);
     *out = rates;
+    if (!good)
+        return err_set(err, ERR_UNAVAILABLE, NULL, "A rate of price version %lld is damaged: run `tallygate fsck`.",
+                       (long long)version);
     return rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot read rates", err);
 }
 

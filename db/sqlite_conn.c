@@ -18,12 +18,24 @@ enum {
     READER_CACHE_KIB = 1024
 };
 
+void sqlite_plain(char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < ' ' || *text > '~')
+            *text = *text == '\n' ? ' ' : '?';
+}
+
 enum err_code sqlite_error(struct sqlite_conn *c, const char *doing, struct err *err)
 {
+    enum err_code code;
+
     if (c->db == NULL)
         return err_set(err, ERR_UNAVAILABLE, NULL, "%s: out of memory.", doing);
-    return err_set(err, ERR_UNAVAILABLE, NULL, "%s: %s (SQLite error %d).", doing, sqlite3_errmsg(c->db),
+    code = err_set(err, ERR_UNAVAILABLE, NULL, "%s: %s (SQLite error %d).", doing, sqlite3_errmsg(c->db),
                    sqlite3_extended_errcode(c->db));
+    if (err != NULL)
+        sqlite_plain(err->message); /* it may quote a damaged file */
+    return code;
 }
 
 enum err_code sqlite_exec(struct sqlite_conn *c, const char *sql, struct err *err)

@@ -47,7 +47,10 @@ TG_MUSTCHECK enum err_code sqlite_conn_open(struct sqlite_conn *c, const char *p
 TG_MUSTCHECK enum err_code sqlite_conn_prepare(struct sqlite_conn *c, struct err *err); /* after the migrations */
 void sqlite_conn_close(struct sqlite_conn *c);
 
-/* UNAVAILABLE with SQLite's own words. */
+/* One line of printable ASCII: whatever else stands in <text> becomes a blank or a question mark. */
+void sqlite_plain(char *text);
+
+/* UNAVAILABLE with SQLite's own words, plain. */
 enum err_code sqlite_error(struct sqlite_conn *c, const char *doing, struct err *err);
 
 /* Runs a text of one or more statements without results. */

@@ -125,6 +125,8 @@ enum err_code sqlite_migrate(struct sqlite_conn *c, bool apply, int *applied, st
     enum err_code code = count_applied(c, known, &have, err);
 
     *applied = 0;
+    if (code != ERR_OK && err != NULL)
+        sqlite_plain(err->message); /* it names what stands in the file */
     if (code != ERR_OK)
         return code;
     if (have < known && !apply)

@@ -39,9 +39,11 @@ static void TG_PRINTF(2, 3) wrong(struct load *l, const char *fmt, ...)
 
 bool load_is_clear(const char *message, size_t cap)
 {
-    size_t len = strnlen(message, cap);
+    size_t len = strnlen(message, cap), printable = 0;
 
-    return len > 0 && len < cap;
+    while (printable < len && message[printable] >= ' ' && message[printable] <= '~')
+        printable++;
+    return len > 0 && len < cap && printable == len;
 }
 
 void load_init(struct load *l, struct world *w, uint64_t seed, int n_hands, int64_t tenant, int64_t customer)
