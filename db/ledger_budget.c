@@ -115,12 +115,24 @@ static bool is_span(const struct budget_cell *cell, struct budget_span span)
     return cell->begin == span.begin && cell->end == span.end;
 }
 
+/* Whether a calendar window's cell is that of an instant: found without asking the calendar. */
+static bool is_now(const struct budget_use *use, int64_t wall)
+{
+    const struct budget_cell *cell = &use->cells[0];
+
+    return use->n == 1 && cell->begin >= 0 && cell->begin <= wall && wall < cell->end;
+}
+
 /* The cell of this instant, made empty when it was another's. */
 static struct budget_cell *cell_at(struct spender *s, struct budget_use *use, int64_t wall)
 {
-    struct budget_span span = budget_cell_at(use->budget.window, s->zone, wall);
-    struct budget_cell *cell = &use->cells[place_of(use, span)];
+    struct budget_cell *cell = &use->cells[0];
+    struct budget_span span;
 
+    if (is_now(use, wall))
+        return cell;
+    span = budget_cell_at(use->budget.window, s->zone, wall);
+    cell = &use->cells[place_of(use, span)];
     if (!is_span(cell, span)) {
         cell->begin = span.begin;
         cell->end = span.end;
@@ -222,7 +234,7 @@ static enum err_code turn(struct ledger *l, struct spender *s, int64_t now, stru
         struct budget_use *use = &s->of[i];
         struct budget_span span;
 
-        if (use->n == 1 && use->cells[0].begin >= 0 && use->cells[0].begin <= now && now < use->cells[0].end)
+        if (is_now(use, now))
             continue;
         span = budget_cell_at(use->budget.window, s->zone, now);
         if (l->stepped && !is_span(&use->cells[place_of(use, span)], span))
