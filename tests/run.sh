@@ -5,13 +5,13 @@
 #   tests/run.sh PHASE [ARGS]    one phase; what follows goes to its runner: tests/run.sh http -k race
 #
 # Phases: install, build, lint, unit, mutants, asan, tsan, http, faults, http-asan, faults-asan, fuzz.
-# TG_JOBS: compiler processes and parallel tests (default: the cores). TG_FUZZ_SECONDS: a fuzzer's time (default 20).
+# TG_JOBS: compiler processes and parallel tests (default: the cores). TG_FUZZ_SECONDS: a fuzzer's time (default 12).
 # Exit code: 0 when every phase passed.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 2
 jobs=${TG_JOBS:-$(nproc)}
-fuzz_seconds=${TG_FUZZ_SECONDS:-20}
+fuzz_seconds=${TG_FUZZ_SECONDS:-12}
 venv=tests/.venv
 logs=$root/build-logs
 phases=(install build lint unit mutants asan tsan http faults http-asan faults-asan fuzz)
