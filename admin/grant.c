@@ -3,7 +3,6 @@
  * A grant is no record: its id is its number in the ledger and its time. A tenant's token voids grants of its
  * customers; those of its own wallet are the platform's. Loop's thread, but for `render_voided` (the writer's). */
 #include "body.h"
-#include "page.h"
 #include "render.h"
 
 const struct noun noun_grant = {.kind = RECORD_KINDS, .word = "grant", .prefix = "grt"};
@@ -66,22 +65,17 @@ static void reply_grants(struct admin_call *call)
 static void ask_grants(struct admin_call *call, const struct record *record)
 {
     struct store_grants_query *query;
-    struct page page;
-    int64_t after = 0;
-    struct err err;
+    int64_t after;
+    int limit;
 
-    call->wallet = wallet_from(call, record);
-    if (page_read(front_call_query(call->front), "grt", NULL, 0, &page, &err) != ERR_OK ||
-        page_seq(&page, &after, &err) != ERR_OK) {
-        admin_fail(call, &err);
+    if (!wallet_read_page(call, record, "grt", &limit, &after))
         return;
-    }
     admin_begin(call, OP_GRANTS);
     query = &call->op.question->of.grants;
     query->tenant_row = call->wallet.tenant_row;
     query->customer_row = call->wallet.customer_row;
     query->after = after;
-    query->limit = page.limit;
+    query->limit = limit;
     admin_submit(call, reply_grants);
 }
 

@@ -249,6 +249,11 @@ char *noun_copy_text(const char *text); /* NULL: NULL */
 
 /* The wallet of a tenant or customer that noun_fetch has just brought. */
 struct wallet wallet_from(const struct admin_call *call, const struct record *record);
+
+/* For a list of what belongs to a wallet, by ids that begin with <prefix>: fills call->wallet from its owner and reads
+ * which page of it is asked for. False: the call was answered with what is wrong. */
+bool wallet_read_page(struct admin_call *call, const struct record *record, const char *prefix, int *limit,
+                      int64_t *after);
 void wallet_render_balance(struct buf *out, const struct store_balance *balance); /* members, without braces */
 void wallet_render_owner(struct buf *out, const struct wallet *wallet);           /* tenant and customer */
 

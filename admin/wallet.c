@@ -197,25 +197,37 @@ static void reply_ledger(struct admin_call *call)
     buf_dispose(&out);
 }
 
+bool wallet_read_page(struct admin_call *call, const struct record *record, const char *prefix, int *limit,
+                      int64_t *after)
+{
+    struct page page;
+    struct err err;
+
+    *after = 0;
+    call->wallet = wallet_from(call, record);
+    if (page_read(front_call_query(call->front), prefix, NULL, 0, &page, &err) != ERR_OK ||
+        page_seq(&page, after, &err) != ERR_OK) {
+        admin_fail(call, &err);
+        return false;
+    }
+    *limit = page.limit;
+    return true;
+}
+
 static void ask_ledger(struct admin_call *call, const struct record *record)
 {
     struct store_ledger_query *query;
-    struct page page;
-    int64_t after = 0;
-    struct err err;
+    int64_t after;
+    int limit;
 
-    call->wallet = wallet_from(call, record);
-    if (page_read(front_call_query(call->front), "txn", NULL, 0, &page, &err) != ERR_OK ||
-        page_seq(&page, &after, &err) != ERR_OK) {
-        admin_fail(call, &err);
+    if (!wallet_read_page(call, record, "txn", &limit, &after))
         return;
-    }
     admin_begin(call, OP_LEDGER);
     query = &call->op.question->of.ledger;
     query->tenant_row = call->wallet.tenant_row;
     query->customer_row = call->wallet.customer_row;
     query->after = after;
-    query->limit = page.limit;
+    query->limit = limit;
     admin_submit(call, reply_ledger);
 }
 

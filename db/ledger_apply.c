@@ -22,11 +22,6 @@ static bool bad_amount(int64_t amount)
     return amount < 0 || amount > LEDGER_AMOUNT_MAX;
 }
 
-static enum account_kind wallet_kind(bool customer)
-{
-    return customer ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET;
-}
-
 static enum account_kind revenue_kind(bool customer)
 {
     return customer ? ACCOUNT_CUSTOMER_REVENUE : ACCOUNT_TENANT_REVENUE;
@@ -86,7 +81,7 @@ static void move_held(struct ledger *l, struct hold *h, int leg, int sign)
     wallet->held += sign * h->legs[leg];
     revenue->held -= sign * h->legs[leg];
     if (sign > 0)
-        ledger_take_pins(l, wallet, h->legs[leg], &h->pins[leg]);
+        wallet_take_pins(wallet, h->legs[leg], &h->pins[leg]);
     else
         ledger_give_pins(l, wallet, &h->pins[leg]);
     h->split |= h->pins[leg].n > 1;

@@ -117,8 +117,8 @@ static enum err_code adjust(struct ledger *l, struct store_credit *op, struct ac
 enum err_code ledger_credit(struct ledger *l, struct store_credit *op)
 {
     bool customer = op->customer_row != 0;
-    struct account *wallet = ledger_find_account(l, customer ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET,
-                                                 customer ? op->customer_row : op->tenant_row);
+    struct account *wallet =
+        ledger_find_account(l, wallet_kind(customer), customer ? op->customer_row : op->tenant_row);
 
     if (op->amount == 0 || op->amount > LEDGER_AMOUNT_MAX || op->amount < -LEDGER_AMOUNT_MAX)
         return err_set(&op->super.err, ERR_INVALID_VALUE, "amount", "Invalid value for 'amount': out of range.");
@@ -183,8 +183,7 @@ enum err_code ledger_withdraw(struct ledger *l, struct store_withdraw *op)
 {
     struct store_grant *g = &op->grant;
     bool customer = g->customer_row != 0;
-    struct account *wallet = ledger_account(l, customer ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET,
-                                            customer ? g->customer_row : g->tenant_row);
+    struct account *wallet = ledger_account(l, wallet_kind(customer), customer ? g->customer_row : g->tenant_row);
     struct lot *lot = ledger_find_lot(l, op->seq);
     const struct lot gone = {.seq = g->seq,
                              .amount = g->amount,
@@ -278,8 +277,8 @@ static enum err_code refund_leg(struct ledger *l, struct store_refund *op, const
                                 int64_t amount, ledger_grant_fn *find, void *ctx, bool apply)
 {
     const struct store_call *call = &charge->usage.call;
-    const struct account *wallet = ledger_account(l, leg == 1 ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET,
-                                                  leg == 1 ? call->customer_row : call->tenant_row);
+    const struct account *wallet =
+        ledger_account(l, wallet_kind(leg == 1), leg == 1 ? call->customer_row : call->tenant_row);
     struct plan *plan = ledger_plan(l);
     enum err_code code;
 

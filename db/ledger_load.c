@@ -58,8 +58,7 @@ bool ledger_load_pin(struct ledger *l, struct id id, int leg, int64_t seq, int64
 
     if (hold == NULL || leg < 0 || leg >= hold->n_legs || amount < 1 || hold->pins[leg].n > STORE_LOTS)
         return false;
-    account = ledger_find_account(l, leg == 1 ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET,
-                                  leg == 1 ? hold->customer_row : hold->tenant_row);
+    account = ledger_find_account(l, wallet_kind(leg == 1), leg == 1 ? hold->customer_row : hold->tenant_row);
     if (account == NULL || account->wallet == NULL)
         return false;
     if (seq != 0) {

@@ -108,6 +108,11 @@ const struct item *ledger_item_at(const struct ledger *l, int64_t row);
 
 /* ---- ledger_wallet.c ---- */
 
+static inline enum account_kind wallet_kind(bool customer)
+{
+    return customer ? ACCOUNT_CUSTOMER_WALLET : ACCOUNT_TENANT_WALLET;
+}
+
 struct wallet_lots *wallet_of(struct account *account); /* made when absent */
 void wallet_destroy(struct wallet_lots *w);             /* NULL-safe; not its lots */
 __int128 wallet_available(const struct account *account);
@@ -124,7 +129,7 @@ void ledger_forget_expiry(struct ledger *l, struct lot *lot);
 void ledger_lot_due(struct ledger *l, struct lot *lot); /* notes a gone lot that something must leave */
 
 /* Takes <amount> out of what is free, which suffices, as pins; or gives pins back (and frees them). */
-void ledger_take_pins(struct ledger *l, struct account *account, int64_t amount, struct pins *pins);
+void wallet_take_pins(struct account *account, int64_t amount, struct pins *pins);
 void ledger_give_pins(struct ledger *l, struct account *account, struct pins *pins);
 void pins_dispose(struct pins *pins);
 void pins_add(struct pins *pins, struct lot *lot, int64_t amount);

@@ -261,11 +261,10 @@ void pins_dispose(struct pins *pins)
     pins->n = 0;
 }
 
-void ledger_take_pins(struct ledger *l, struct account *account, int64_t amount, struct pins *pins)
+void wallet_take_pins(struct account *account, int64_t amount, struct pins *pins)
 {
     struct wallet_lots *w = wallet_of(account);
 
-    (void)l;
     for (int i = 0; amount > 0 && i < w->n; i++) {
         struct lot *lot = w->lots[i];
         int64_t part = lot->status == GRANT_LIVE ? lot_free(lot) : 0;

@@ -6,14 +6,6 @@
 
 enum { THREADS = 8, SINGLE = 10 }; /* of a crowd; callers up to which each has a thread */
 
-#define MUST(cond)                                                                                                     \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                                                 \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
 struct runner {
     pthread_t thread;
     pthread_barrier_t *start;

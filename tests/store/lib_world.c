@@ -6,15 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
-
-#define MUST(cond)                                                                                                     \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                                                 \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 /* ---- mailbox ---- */
 
@@ -386,4 +379,17 @@ int world_fsck(struct world *w)
     if (n < 0)
         fprintf(stderr, "fsck: %s\n", err.message);
     return n;
+}
+
+int world_tear_down(void **state)
+{
+    struct world *w = *state;
+    int bad;
+
+    clock_release();
+    world_close(w);
+    bad = world_fsck(w);
+    world_dispose(w);
+    free(w);
+    return bad;
 }

@@ -5,8 +5,19 @@
 #define TG_TESTS_LIB_WORLD_H
 
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "db/store.h"
+
+/* For what other threads may not leave by cmocka's long jump. */
+#define MUST(cond)                                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) {                                                                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                                                 \
+            abort();                                                                                                   \
+        }                                                                                                              \
+    } while (0)
 
 /* ---- a mailbox with a condition variable ---- */
 
@@ -43,6 +54,10 @@ void world_dispose(struct world *w); /* closes, removes everything */
 void world_open(struct world *w);    /* opens and starts the store; fails the test when it cannot */
 void world_close(struct world *w);
 void world_fill(struct world *w, int64_t tenant_credit, int64_t customer_credit); /* tenant, customer, keys, channel */
+
+/* A test's tear-down: releases the clock, closes, runs fsck (a test whose store is not clean fails), disposes and frees
+ * the struct world that *state is. */
+int world_tear_down(void **state);
 
 /* Submits one operation and waits for it. */
 enum err_code world_do(struct world *w, struct store_op *op);

@@ -24,19 +24,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    int bad;
-
-    clock_release();
-    world_close(w);
-    bad = world_fsck(w);
-    world_dispose(w);
-    free(w);
-    return bad;
-}
-
 static int rendered;
 
 static void render(struct store_op *op, struct buf *out)
@@ -236,12 +223,12 @@ static void too_long_a_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(repeated_call, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(refused_call_leaves_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(forgotten_after_a_day, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(records_and_audit, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(audit_of_a_credit, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(too_long_a_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(repeated_call, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(refused_call_leaves_nothing, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(forgotten_after_a_day, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(records_and_audit, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(audit_of_a_credit, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(too_long_a_key, set_up, world_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

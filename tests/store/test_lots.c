@@ -35,19 +35,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    int bad;
-
-    world_close(w);
-    bad = world_fsck(w);
-    world_dispose(w);
-    clock_release();
-    free(w);
-    return bad;
-}
-
 /* Credits the tenant's wallet; the grant's seq. */
 static int64_t credit(struct world *w, int64_t amount, enum credit_category category, int priority, int64_t expires_in)
 {
@@ -331,16 +318,16 @@ static void refund_of_both_prices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(used_in_order, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(one_charge_of_many_lots, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lapses_at_its_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(held_part_lapses_with_its_hold, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(debts_are_settled, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(debt_before_lapse, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(withdrawal, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(refund_to_its_lots, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(refund_of_overage_and_lapsed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(refund_of_both_prices, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(used_in_order, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(one_charge_of_many_lots, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(lapses_at_its_time, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(held_part_lapses_with_its_hold, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(debts_are_settled, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(debt_before_lapse, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(withdrawal, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(refund_to_its_lots, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(refund_of_overage_and_lapsed, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(refund_of_both_prices, set_up, world_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

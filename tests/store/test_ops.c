@@ -23,18 +23,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    int bad;
-
-    world_close(w);
-    bad = world_fsck(w);
-    world_dispose(w);
-    free(w);
-    return bad;
-}
-
 static void assert_balance(struct world *w, bool customer, int64_t posted, int64_t held)
 {
     struct store_balance b = world_balance(w, customer);
@@ -456,20 +444,20 @@ static void usage_filters_and_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(hold_and_capture, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(both_wallets, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(all_legs_or_none, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(bad_holds, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(ends_once, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(same_batch, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(overage, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(overage_of_the_customer, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(in_doubt, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_mode, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(credits, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(credit_line, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(usage_says_everything, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(usage_filters_and_pages, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(hold_and_capture, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(both_wallets, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(all_legs_or_none, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(bad_holds, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(ends_once, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(same_batch, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(overage, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(overage_of_the_customer, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(in_doubt, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(test_mode, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(credits, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(credit_line, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(usage_says_everything, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(usage_filters_and_pages, set_up, world_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,19 +30,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    int bad;
-
-    clock_release();
-    world_close(w);
-    bad = world_fsck(w);
-    world_dispose(w);
-    free(w);
-    return bad;
-}
-
 /* ---- what happens ---- */
 
 static struct usage_record spend(struct world *w, int64_t at, int64_t wholesale, int64_t retail)
@@ -838,7 +825,7 @@ static void charges(void **state)
     world_open(w);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, world_tear_down)
 
 int main(void)
 {

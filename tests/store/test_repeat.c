@@ -31,19 +31,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    int bad;
-
-    clock_release();
-    world_close(w);
-    bad = world_fsck(w);
-    world_dispose(w);
-    free(w);
-    return bad;
-}
-
 /* Holds a dollar under a key; <op> tells the rest. */
 static enum err_code try(struct world *w, struct store_hold *op, const char *text, int request)
 {
@@ -339,16 +326,16 @@ static void free_before_it_is_forgotten(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_hold, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(free_again, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(whose_key, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(any_bytes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(in_doubt, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(dead_holds, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(same_batch, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(remembered_for_a_while, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(forgotten_a_few_at_a_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(free_before_it_is_forgotten, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_hold, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(free_again, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(whose_key, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(any_bytes, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(in_doubt, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(dead_holds, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(same_batch, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(remembered_for_a_while, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(forgotten_a_few_at_a_time, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(free_before_it_is_forgotten, set_up, world_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

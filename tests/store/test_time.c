@@ -29,19 +29,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    int bad;
-
-    clock_release();
-    world_close(w);
-    bad = world_fsck(w);
-    world_dispose(w);
-    free(w);
-    return bad;
-}
-
 static void spend(struct world *w, int64_t at, int64_t wholesale, int64_t retail)
 {
     struct id id;
@@ -341,15 +328,15 @@ static void lapses_in_a_jump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(balances_then, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(records_by_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(clock_falls_back, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(restless_clock, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(slices, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(holds_outlive_jumps, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lapses_at_the_instant, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lapses_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lapses_in_a_jump, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(balances_then, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(records_by_time, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(clock_falls_back, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(restless_clock, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(slices, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(holds_outlive_jumps, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(lapses_at_the_instant, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(lapses_alone, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(lapses_in_a_jump, set_up, world_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

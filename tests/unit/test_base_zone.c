@@ -9,27 +9,9 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/zone.h"
+#include "zone_fixture.h"
 
 enum { HOUR = 3600, DAY = 86400, TIMES = 8 };
-
-static struct zone *opened(const char *name)
-{
-    struct zone *z = NULL;
-    struct err err = {0};
-
-    if (zone_open(name, &z, &err) != ERR_OK)
-        fail_msg("%s: %s", name, err.message);
-    return z;
-}
-
-static int64_t at(const char *time)
-{
-    int64_t wall = 0;
-
-    if (!clock_parse(slice_from(time), &wall))
-        fail_msg("no time: %s", time);
-    return wall;
-}
 
 static void begins_at(const struct zone *z, int year, int month, int day, const char *time)
 {

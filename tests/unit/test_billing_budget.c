@@ -9,6 +9,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/billing/budget.h"
+#include "zone_fixture.h"
 
 static const char *const zones[] = {
     "UTC",          "Europe/Berlin",       "America/Sao_Paulo",   "Pacific/Apia",     "America/Havana",
@@ -17,25 +18,6 @@ static const char *const zones[] = {
     "Africa/Cairo", "America/Scoresbysund"};
 
 enum { ZONES = sizeof(zones) / sizeof(zones[0]) };
-
-static struct zone *opened(const char *name)
-{
-    struct zone *z = NULL;
-    struct err err = {0};
-
-    if (zone_open(name, &z, &err) != ERR_OK)
-        fail_msg("%s: %s", name, err.message);
-    return z;
-}
-
-static int64_t at(const char *time)
-{
-    int64_t wall = 0;
-
-    if (!clock_parse(slice_from(time), &wall))
-        fail_msg("no time: %s", time);
-    return wall;
-}
 
 /* ---- text ---- */
 
