@@ -121,10 +121,12 @@ pytest_on() { # pytest_on FOLDER sanitized|plain ARGUMENTS
 }
 
 phase_lint() { build_release && pytest_on build-release plain tests/lint "$@"; }
-phase_http() { build_release && pytest_on build-release plain tests/http "$@"; }
-phase_faults() { build_release && pytest_on build-release plain tests/faults "$@"; }
-phase_http-asan() { build_asan && pytest_on build-asan sanitized tests/http "$@"; }
-phase_faults-asan() { build_asan && pytest_on build-asan sanitized tests/faults "$@"; }
+# Side by side: most of a test's time is waiting. A worker takes tests from the other's end when it has none left.
+both() { pytest_on "$@" -n "$jobs" --dist worksteal; }
+phase_http() { build_release && both build-release plain tests/http "$@"; }
+phase_faults() { build_release && both build-release plain tests/faults "$@"; }
+phase_http-asan() { build_asan && both build-asan sanitized tests/http "$@"; }
+phase_faults-asan() { build_asan && both build-asan sanitized tests/faults "$@"; }
 
 # What a fuzzer finds on the way is kept in build-fuzz; what breaks something lands beside it as crash-*.
 fuzz_one() {

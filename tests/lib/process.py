@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("TG_BINARY", ROOT / "build" / "tallygate"))
 SANITIZED = os.environ.get("TG_SANITIZED", "") not in ("", "0")
-# Everything that waits, waits longer under a sanitizer.
-PATIENCE = 4 if SANITIZED else 1
+# Everything that waits, waits longer under a sanitizer, and beside other tests.
+PATIENCE = (4 if SANITIZED else 1) * (2 if "PYTEST_XDIST_WORKER" in os.environ else 1)
 
 COMPLAINT = re.compile(r"(ERROR: (Address|Leak|Undefined|Thread)\w*Sanitizer|runtime error:|assertion .*failed|TG_ASSERT)", re.I)
 
