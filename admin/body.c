@@ -10,6 +10,7 @@
 #include "daemon/base/money.h"
 #include "daemon/base/utf8.h"
 #include "daemon/billing/budget.h"
+#include "daemon/gate/limits.h"
 #include "daemon/gate/policy.h"
 
 enum { FIELDS = 24, SHOWN = 40 };
@@ -71,6 +72,8 @@ static enum err_code read_decimal(const struct body_field *f, struct json_object
         return body_wrong_type(f->name, "a decimal string", value, err);
     given = (struct slice){json_object_get_string(value), (size_t)json_object_get_string_len(value)};
     code = money_parse(given, digits, f->name, out, err);
+    if (code == ERR_OK && *out == 0 && (f->flags & BODY_NONZERO) != 0)
+        return err_set(err, ERR_INVALID_VALUE, f->name, "Invalid value for '%s': it must not be zero.", f->name);
     if (code != ERR_OK || (*out >= f->min && *out <= f->max))
         return code;
     return out_of_range(f->name, money_format_scaled(*out, digits, text), money_format_scaled(f->min, digits, min),
@@ -79,12 +82,13 @@ static enum err_code read_decimal(const struct body_field *f, struct json_object
 
 static enum err_code read_time(const char *name, struct json_object *value, int64_t *out, struct err *err)
 {
+    unsigned long long seconds;
     struct slice text;
 
     if (!json_object_is_type(value, json_type_string))
         return body_wrong_type(name, "a string", value, err);
     text = (struct slice){json_object_get_string(value), (size_t)json_object_get_string_len(value)};
-    if (!clock_parse(text, out))
+    if (slice_to_u64(text, &seconds) || !clock_parse(text, out)) /* Unix seconds are for queries */
         return err_set(
             err, ERR_INVALID_VALUE, name,
             "Invalid value for '%s': expected a time such as '2030-01-31T12:00:00Z', but got '%.*s' instead.", name,
@@ -159,18 +163,29 @@ static enum err_code read_budgets(const char *name, struct json_object *value, c
     return ERR_OK;
 }
 
-/* What this version would not enforce must not look as if it did. */
-static enum err_code refuse_unless_empty(const char *name, struct json_object *value, struct err *err)
+static enum err_code read_limits(const char *name, struct json_object *value, char **out, struct err *err)
 {
-    if (json_object_is_type(value, json_type_object) && json_object_object_length(value) == 0)
-        return ERR_OK;
-    if (json_object_is_type(value, json_type_array) && json_object_array_length(value) == 0)
-        return ERR_OK;
-    return err_set(err, ERR_UNKNOWN_PARAMETER, name, "Unknown parameter: '%s' is not supported by this version.", name);
+    struct limits limits;
+    struct buf text;
+    enum err_code code = limits_parse(
+        name,
+        slice_from(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)),
+        &limits, err);
+
+    if (code != ERR_OK)
+        return code;
+    buf_init(&text, LIMITS_TEXT);
+    limits_format(&limits, &text);
+    buf_append_char(&text, '\0');
+    TG_ASSERT(!text.full);
+    free(*out);
+    *out = limits_any(&limits) ? mem_strdup(text.p) : NULL;
+    buf_dispose(&text);
+    return ERR_OK;
 }
 
-static enum err_code set_value(struct admin_call *call, const struct body_field *f, struct json_object *value,
-                               void *target, struct err *err)
+static enum err_code set_value(struct admin_call *call, struct json_object *object, const struct body_field *f,
+                               struct json_object *value, void *target, struct err *err)
 {
     char *at = (char *)target + f->offset;
     int64_t number = 0;
@@ -183,10 +198,12 @@ static enum err_code set_value(struct admin_call *call, const struct body_field 
         return read_decimal(f, value, MONEY_NANO_DIGITS, (int64_t *)(void *)at, err);
     case BODY_PERCENT:
         return read_decimal(f, value, MONEY_PPM_DIGITS, (int64_t *)(void *)at, err);
+    case BODY_RATE:
+        return read_decimal(f, value, MONEY_PICO_DIGITS, (int64_t *)(void *)at, err);
     case BODY_INT:
-        return json_get_int(call->body, f->name, f->min, f->max, (int64_t *)(void *)at, NULL, err);
+        return json_get_int(object, f->name, f->min, f->max, (int64_t *)(void *)at, NULL, err);
     case BODY_SECONDS:
-        code = json_get_int(call->body, f->name, f->min, f->max, &number, NULL, err);
+        code = json_get_int(object, f->name, f->min, f->max, &number, NULL, err);
         *(int64_t *)(void *)at = number * CLOCK_SECOND;
         return code;
     case BODY_TIME:
@@ -197,10 +214,20 @@ static enum err_code set_value(struct admin_call *call, const struct body_field 
         return read_policy(f->name, value, (char **)(void *)at, err);
     case BODY_BUDGETS:
         return read_budgets(f->name, value, (char **)(void *)at, err);
+    case BODY_LIMITS:
+        if (!json_object_is_type(value, json_type_object))
+            return body_wrong_type(f->name, "an object", value, err);
+        return read_limits(f->name, value, (char **)(void *)at, err);
     case BODY_UNSUPPORTED:
-        return refuse_unless_empty(f->name, value, err);
+        return err_set(err, ERR_UNKNOWN_PARAMETER, f->name, "Unknown parameter: '%s' is not supported by this version.",
+                       f->name);
     case BODY_OWN:
         return f->read(call, f->name, value, target, err);
+    case BODY_ID:
+    case BODY_ARRAY:
+    case BODY_OBJECT:
+    case BODY_MAP:
+        break; /* these only describe */
     }
     TG_ASSERT(!"a field type");
     return ERR_INTERNAL;
@@ -217,6 +244,7 @@ static enum err_code set_default(struct admin_call *call, const struct body_fiel
         return ERR_OK;
     case BODY_MONEY:
     case BODY_PERCENT:
+    case BODY_RATE:
     case BODY_INT:
     case BODY_TIME:
         *(int64_t *)(void *)at = f->otherwise;
@@ -229,6 +257,7 @@ static enum err_code set_default(struct admin_call *call, const struct body_fiel
         return ERR_OK;
     case BODY_POLICY:
     case BODY_BUDGETS:
+    case BODY_LIMITS:
         free(*(char **)(void *)at);
         *(char **)(void *)at = NULL;
         return ERR_OK;
@@ -236,29 +265,34 @@ static enum err_code set_default(struct admin_call *call, const struct body_fiel
         return ERR_OK;
     case BODY_OWN:
         return f->read(call, f->name, NULL, target, err);
+    case BODY_ID:
+    case BODY_ARRAY:
+    case BODY_OBJECT:
+    case BODY_MAP:
+        break; /* these only describe */
     }
     return ERR_OK;
 }
 
-static enum err_code read_field(struct admin_call *call, const struct body_field *f, bool create, void *target,
-                                struct err *err)
+static enum err_code read_field(struct admin_call *call, struct json_object *object, const struct body_field *f,
+                                bool create, void *target, struct err *err)
 {
     struct json_object *value = NULL;
-    bool named = json_object_object_get_ex(call->body, f->name, &value);
+    bool named = json_object_object_get_ex(object, f->name, &value);
 
     if (named && !create && (f->flags & BODY_FIXED) != 0)
         return err_set(err, ERR_INVALID_VALUE, f->name, "'%s' cannot be changed.", f->name);
     if (named && (f->flags & BODY_PLATFORM) != 0 && call->who.tenant_row != 0)
         return err_set(err, ERR_FORBIDDEN, f->name, "Only the platform may set '%s'.", f->name);
     if (value != NULL)
-        return set_value(call, f, value, target, err);
+        return set_value(call, object, f, value, target, err);
     if ((f->flags & BODY_REQUIRED) != 0 && (create || named))
         return err_set(err, ERR_MISSING_PARAMETER, f->name, "Missing required parameter: '%s'.", f->name);
     return create || named ? set_default(call, f, target, err) : ERR_OK;
 }
 
-enum err_code body_read(struct admin_call *call, const struct body_field *fields, size_t n, bool create, void *target,
-                        struct err *err)
+enum err_code body_read_object(struct admin_call *call, struct json_object *object, const struct body_field *fields,
+                               size_t n, bool create, void *target, struct err *err)
 {
     const char *names[FIELDS + 1] = {NULL};
     enum err_code code;
@@ -266,10 +300,16 @@ enum err_code body_read(struct admin_call *call, const struct body_field *fields
     TG_ASSERT(n <= FIELDS);
     for (size_t i = 0; i < n; i++)
         names[i] = fields[i].name;
-    code = json_only(call->body, names, err);
+    code = json_only(object, names, err);
     for (size_t i = 0; i < n && code == ERR_OK; i++)
-        code = read_field(call, &fields[i], create, target, err);
+        code = read_field(call, object, &fields[i], create, target, err);
     return code;
+}
+
+enum err_code body_read(struct admin_call *call, const struct body_field *fields, size_t n, bool create, void *target,
+                        struct err *err)
+{
+    return body_read_object(call, call->body, fields, n, create, target, err);
 }
 
 enum err_code body_record(struct admin_call *call, enum record_kind kind, const char *word, const char *name,
@@ -304,11 +344,13 @@ enum err_code body_tenant(struct admin_call *call, const char *name, struct json
     return ERR_OK;
 }
 
-enum err_code body_book(struct admin_call *call, enum price_kind kind, const char *name, struct json_object *value,
-                        int64_t *row, struct err *err)
+const struct body_choice body_books[] = {{"openai-list", 0}, {NULL, 0}};
+
+enum err_code body_book(struct admin_call *call, enum price_kind kind, int64_t tenant_row, const char *name,
+                        struct json_object *value, int64_t *row, struct err *err)
 {
     const struct price_book *standard = catalog_book(call->catalog, 0);
-    const struct price_book *book;
+    const struct book *book;
     const void *found;
     enum err_code code;
 
@@ -323,13 +365,14 @@ enum err_code body_book(struct admin_call *call, enum price_kind kind, const cha
     code = body_record(call, RECORD_BOOK, "price book", name, value, &found, err);
     if (code != ERR_OK)
         return code;
-    book = ((const struct book *)found)->prices;
-    if (book->kind != kind && book != standard)
-        return call->who.tenant_row != 0
-                   ? admin_no_such(err, "price book", name, slice_from(json_object_get_string(value)))
-                   : err_set(err, ERR_INVALID_VALUE, name,
-                             "Invalid value for '%s': expected a price book of kind '%s', but its kind is '%s'.", name,
-                             price_kind_name(kind), price_kind_name(book->kind));
-    *row = ((const struct record *)found)->row;
+    book = found;
+    if ((book->tenant_row != 0 && book->tenant_row != tenant_row) ||
+        (book->prices->kind != kind && book->prices != standard && !book_sees(call, &book->super)))
+        return admin_no_such(err, "price book", name, slice_from(json_object_get_string(value)));
+    if (book->prices->kind != kind && book->prices != standard)
+        return err_set(err, ERR_INVALID_VALUE, name,
+                       "Invalid value for '%s': expected a price book of kind '%s', but its kind is '%s'.", name,
+                       price_kind_name(kind), price_kind_name(book->prices->kind));
+    *row = book->super.row;
     return ERR_OK;
 }

@@ -1,8 +1,9 @@
 /* book.c - price books: made empty, read as a list, or one with its versions and the rates in effect. Versions are in
  * version.c.
  *
- * The platform's alone: a tenant's token neither makes nor reads books. An amount is shown for a natural number of
- * units: a million tokens, one image, one request; decimals are exact. */
+ * The platform has books of every kind, a tenant retail books of its own. A tenant's token reads its tenant's and the
+ * wholesale book that its tenant pays by. An amount is shown for a natural number of units: a million tokens, one
+ * image, one request; decimals are exact. */
 #include "body.h"
 #include "render.h"
 
@@ -46,37 +47,75 @@ void book_render_version(const struct price_version *version, bool rates, struct
     render_close(out, '}');
 }
 
-static void render_head(const struct record *record, const struct price_version *now, struct buf *out)
+static void render_head(const struct record *record, const struct refs *refs, const struct price_version *now,
+                        struct buf *out)
 {
     render_open(out, NULL, '{');
     render_id(out, "id", "pbk", record->id);
     render_text(out, "object", slice_from(record_object(RECORD_BOOK)));
     render_text(out, "name", slice_from(record->name));
     render_text(out, "kind", slice_from(price_kind_name(((const struct book *)record)->prices->kind)));
+    render_id(out, "tenant", "ten", refs->tenant);
     render_id(out, "current_version", "pbv", now != NULL ? now->id : (struct id){{0}});
 }
 
-/* The audit trail does without rates: a version never changes, so its id tells them. */
+/* The audit trail does without rates, and names the newest version alone: a version never changes, so its id tells. */
+static void render_newest(const struct price_book *book, struct buf *out)
+{
+    render_int(out, "version_count", (int64_t)book->n);
+    render_open(out, "versions", '[');
+    if (book->n > 0)
+        book_render_version(book->versions[book->n - 1], false, out);
+    render_close(out, ']');
+}
+
 static void render_book(const struct record *record, const struct refs *refs, struct buf *out)
 {
     const struct price_book *book = ((const struct book *)record)->prices;
     const struct price_version *now = price_book_at(book, clock_wall());
 
-    render_head(record, now, out);
-    render_open(out, "versions", '[');
-    for (size_t i = book->n; i > 0; i--) /* newest first, as in every list */
-        book_render_version(book->versions[i - 1], false, out);
-    render_close(out, ']');
-    if (refs != NULL)
+    render_head(record, refs, now, out);
+    if (refs->audit) {
+        render_newest(book, out);
+    } else {
+        render_open(out, "versions", '[');
+        for (size_t i = book->n; i > 0; i--) /* newest first, as in every list */
+            book_render_version(book->versions[i - 1], false, out);
+        render_close(out, ']');
         render_rates(now, out);
+    }
     noun_render_tail(record, out);
 }
 
 static void render_summary(const struct record *record, const struct refs *refs, struct buf *out)
 {
-    (void)refs;
-    render_head(record, price_book_at(((const struct book *)record)->prices, clock_wall()), out);
+    render_head(record, refs, price_book_at(((const struct book *)record)->prices, clock_wall()), out);
     noun_render_tail(record, out);
+}
+
+static void refer_book(const struct store_names *names, const struct record *record, struct refs *refs)
+{
+    refs->tenant = names_id(names, RECORD_TENANT, ((const struct book *)record)->tenant_row);
+}
+
+/* ---- whose ---- */
+
+static int64_t owner_of_book(const struct record *record)
+{
+    return ((const struct book *)record)->tenant_row;
+}
+
+/* The book that the token's tenant pays by. */
+static bool is_shown(const struct admin_call *call, const struct record *record)
+{
+    const struct tenant *tenant = catalog_by_row(call->catalog, RECORD_TENANT, call->who.tenant_row);
+
+    return tenant != NULL && tenant->book_row == record->row;
+}
+
+bool book_sees(const struct admin_call *call, const struct record *record)
+{
+    return noun_sees(&call->who, &noun_book, record) || is_shown(call, record);
 }
 
 /* ---- making ---- */
@@ -84,7 +123,17 @@ static void render_summary(const struct record *record, const struct refs *refs,
 struct book_body {
     char name[LIMIT_NAME];
     int kind; /* enum price_kind */
+    int64_t tenant_row;
 };
+
+static enum err_code read_tenant(struct admin_call *call, const char *name, struct json_object *value, void *target,
+                                 struct err *err)
+{
+    struct book_body *body = target;
+
+    body->tenant_row = call->who.tenant_row;
+    return value != NULL ? body_tenant(call, name, value, &body->tenant_row, err) : ERR_OK;
+}
 
 static const struct body_choice kinds[] = {
     {"cost", PRICE_COST}, {"wholesale", PRICE_WHOLESALE}, {"retail", PRICE_RETAIL}, {NULL, 0}};
@@ -101,7 +150,23 @@ static const struct body_field fields[] = {
      .flags = BODY_REQUIRED,
      .offset = offsetof(struct book_body, kind),
      .choices = kinds},
+    {.name = "tenant", .type = BODY_OWN, .read = read_tenant, .as = BODY_ID, .prefix = "ten"},
 };
+const struct body_table book_fields = BODY_TABLE(fields);
+
+static enum err_code read_book(struct admin_call *call, struct book_body *body, struct err *err)
+{
+    enum err_code code = body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, body, err);
+
+    if (code != ERR_OK || body->kind == PRICE_RETAIL)
+        return code;
+    if (call->who.tenant_row != 0)
+        return err_set(err, ERR_FORBIDDEN, "kind", "A tenant's token makes price books of kind 'retail' only.");
+    if (body->tenant_row != 0)
+        return err_set(err, ERR_INVALID_VALUE, "kind",
+                       "Invalid value for 'kind': a tenant's own price book is of kind 'retail'.");
+    return ERR_OK;
+}
 
 void book_create(struct admin_call *call)
 {
@@ -109,11 +174,12 @@ void book_create(struct admin_call *call)
     struct book *book;
     struct err err;
 
-    if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, &body, &err) != ERR_OK) {
+    if (read_book(call, &body, &err) != ERR_OK) {
         admin_fail(call, &err);
         return;
     }
     book = record_create(RECORD_BOOK, 0);
+    book->tenant_row = body.tenant_row;
     memcpy(book->super.name, body.name, sizeof(book->super.name));
     book->prices = price_book_create(NULL, 0);
     book->prices->kind = (enum price_kind)body.kind;
@@ -121,16 +187,13 @@ void book_create(struct admin_call *call)
     noun_create(call, &book->super);
 }
 
-static int64_t owner_of_book(const struct record *record)
-{
-    (void)record;
-    return 0;
-}
-
 const struct noun noun_book = {
     .kind = RECORD_BOOK,
     .word = "price book",
     .render = render_book,
     .summary = render_summary,
+    .refer = refer_book,
     .owner = owner_of_book,
+    .shown = is_shown,
+    .has_tenant = true,
 };

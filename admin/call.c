@@ -5,10 +5,16 @@
  * returns. (2) While it is PENDING the operation belongs to the store; nothing in `op`, `actor`, `refs` or `secret` is
  * touched. (3) front is NULL exactly after the client's gone(); then nothing more is started, and deliver only frees.
  *  (4) Secrets are wiped before their memory is given back.
+ *  (5) A call with a stream may wait for the client alone: neither PENDING (asked is false) nor run. stream_ready goes
+ * on with it then, and gone() frees it.
  * Threads: the call's loop. */
 #include "house.h"
 
 #include <stdlib.h>
+
+#include "key.h"
+
+#include "stream.h"
 
 _Static_assert(offsetof(struct store_op, mail) == 0 && offsetof(struct store_query, mail) == 0,
                "an operation's mail is where the operation is");
@@ -21,6 +27,8 @@ static const struct {
     int kind; /* enum store_kind or enum store_question */
 } shapes[ADMIN_OPS] = {
     [OP_PUT] = {SHAPE_ACT, STORE_PUT},
+    [OP_PUT_MANY] = {SHAPE_ACT, STORE_PUT_MANY},
+    [OP_KEEP] = {SHAPE_ACT, STORE_KEEP},
     [OP_CREDIT] = {SHAPE_ACT, STORE_CREDIT},
     [OP_WITHDRAW] = {SHAPE_ACT, STORE_WITHDRAW},
     [OP_RESOLVE] = {SHAPE_ACT, STORE_RESOLVE},
@@ -33,6 +41,9 @@ static const struct {
     [OP_LEDGER] = {SHAPE_ASK_LONG, STORE_LEDGER},
     [OP_GRANTS] = {SHAPE_ASK_LONG, STORE_GRANTS},
     [OP_HOLDS] = {SHAPE_ASK_LONG, STORE_HOLDS},
+    [OP_REPORT] = {SHAPE_ASK_LONG, STORE_REPORT},
+    [OP_TURNOVER] = {SHAPE_ASK_LONG, STORE_TURNOVER},
+    [OP_AUDIT] = {SHAPE_ASK_LONG, STORE_AUDIT},
 };
 
 static void client_gone(void *ctx)
@@ -40,12 +51,19 @@ static void client_gone(void *ctx)
     struct admin_call *call = ctx;
 
     call->front = NULL;
+    if (call->stream != NULL && !call->asked) /* it waited for the client alone */
+        admin_call_destroy(call);
+}
+
+static void client_ready(void *ctx)
+{
+    stream_ready(ctx);
 }
 
 struct admin_call *admin_call_create(struct admin_house *house, struct front_call *front, const struct admin_rule *rule)
 {
     struct admin_call *call = mem_zalloc(sizeof(*call));
-    const struct front_owner owner = {.ctx = call, .gone = client_gone};
+    const struct front_owner owner = {.ctx = call, .gone = client_gone, .ready = client_ready};
 
     call->house = house;
     call->front = front;
@@ -53,6 +71,7 @@ struct admin_call *admin_call_create(struct admin_house *house, struct front_cal
     call->catalog = loop_get(call->loop, LOOP_SLOT_CATALOG);
     call->rule = rule;
     buf_init(&call->actor.reply, ADMIN_REPLY);
+    buf_init(&call->answer, ADMIN_REPLY);
     front_call_own(front, &owner);
     return call;
 }
@@ -70,14 +89,52 @@ static void drop_list(struct store_list *list)
     list->n = 0;
 }
 
+void admin_question_destroy(struct admin_question *question, enum admin_op op)
+{
+    if (question != NULL && op == OP_REPORT)
+        store_report_dispose(&question->of.report);
+    else if (question != NULL && op == OP_AUDIT)
+        store_audit_dispose(&question->of.audit);
+    free(question);
+}
+
+struct admin_question *admin_question_take(struct admin_call *call)
+{
+    struct admin_question *question = call->op.question;
+
+    TG_ASSERT(shapes[call->pending].shape == SHAPE_ASK_LONG && !call->asked);
+    call->pending = OP_NONE;
+    call->op.question = NULL;
+    return question;
+}
+
+void admin_keep(struct admin_call *call, void *state, void (*drop)(void *state))
+{
+    TG_ASSERT(call->state == NULL);
+    call->state = state;
+    call->drop_state = drop;
+}
+
+/* The array is the bulk's. */
+static void drop_many(struct store_put_many *many)
+{
+    for (int i = 0; i < many->n; i++) {
+        record_unref(many->records[i]);
+        many->records[i] = NULL;
+    }
+    many->n = 0;
+}
+
 void admin_op_drop(struct admin_call *call)
 {
     if (call->pending == OP_PUT)
         record_unref(call->op.put.record);
+    else if (call->pending == OP_PUT_MANY)
+        drop_many(&call->op.put_many);
     else if (call->pending == OP_LIST)
         drop_list(&call->op.list);
     else if (shapes[call->pending].shape == SHAPE_ASK_LONG)
-        free(call->op.question);
+        admin_question_destroy(call->op.question, call->pending);
     call->pending = OP_NONE;
 }
 
@@ -88,14 +145,18 @@ static void wipe_reply(struct buf *reply)
     buf_dispose(reply);
 }
 
-static void destroy(struct admin_call *call)
+void admin_call_destroy(struct admin_call *call)
 {
     admin_op_drop(call);
     refs_dispose(&call->refs);
     wipe_reply(&call->actor.reply);
+    wipe_reply(&call->answer);
+    key_bulk_destroy(call->bulk);
     secret_wipe(call->secret, sizeof(call->secret));
     json_object_put(call->body);
-    free(call->filter);
+    stream_destroy(call->stream);
+    if (call->state != NULL)
+        call->drop_state(call->state);
     free(call);
 }
 
@@ -115,7 +176,27 @@ void admin_reply(struct admin_call *call, int status, const struct buf *out, int
     header.value = slice_from(etag);
     if (call->front != NULL)
         front_reply(call->front, status, &header, version > 0 ? 1 : 0, SLICE("application/json"), buf_slice(out));
-    destroy(call);
+    admin_call_destroy(call);
+}
+
+/* On the writer's thread. */
+static void render_kept(struct store_op *op, struct buf *out)
+{
+    const struct admin_call *call = TG_CONTAINER(struct admin_call, op, op);
+
+    buf_append_slice(out, buf_slice(&call->answer));
+}
+
+void admin_reply_kept(struct admin_call *call, const struct buf *out)
+{
+    if (call->actor.idempotency_key.len == 0 || call->front == NULL) {
+        admin_reply(call, 200, out, 0);
+        return;
+    }
+    buf_append_slice(&call->answer, buf_slice(out));
+    admin_begin(call, OP_KEEP);
+    admin_act(call, render_kept);
+    admin_submit(call, admin_reply_acted);
 }
 
 /* The operation was repeated and has its answer, or nothing is known of the key: NOT_FOUND, since it voids no hold. */
@@ -142,9 +223,9 @@ void admin_fail(struct admin_call *call, const struct err *err)
         look_for_answer(call, err);
         return;
     }
-    if (call->front != NULL)
+    if (call->front != NULL && !stream_break(call))
         front_reply_err(call->front, err, NULL, 0);
-    destroy(call);
+    admin_call_destroy(call);
 }
 
 enum err_code admin_no_such(struct err *err, const char *word, const char *param, struct slice id)
@@ -194,8 +275,9 @@ static void delivered(struct admin_call *call)
 {
     const struct err *err = op_err(call);
 
+    call->asked = false;
     if (call->front == NULL)
-        destroy(call);
+        admin_call_destroy(call);
     else if (err->code == ERR_OK)
         call->next(call);
     else if (call->failed == NULL || !call->failed(call, err))
@@ -255,6 +337,7 @@ void admin_submit(struct admin_call *call, void (*next)(struct admin_call *call)
 
     TG_ASSERT(shape != SHAPE_NONE);
     call->next = next;
+    call->asked = true;
     call->acted = call->acted || shape == SHAPE_ACT;
     if (shape == SHAPE_ACT)
         store_submit(call->house->store, &call->op.act);
@@ -264,15 +347,22 @@ void admin_submit(struct admin_call *call, void (*next)(struct admin_call *call)
 
 /* ---- who did it ---- */
 
-void admin_describe(const struct record *record, struct buf *out)
+void admin_describe(const struct record *record, const struct store_names *names, struct buf *out)
 {
     static const struct noun *const nouns[RECORD_KINDS] = {
         [RECORD_TENANT] = &noun_tenant,   [RECORD_CUSTOMER] = &noun_customer, [RECORD_KEY] = &noun_key,
         [RECORD_CHANNEL] = &noun_channel, [RECORD_BOOK] = &noun_book,         [RECORD_ADMIN_TOKEN] = &noun_token,
     };
 
-    if (nouns[record->kind] != NULL)
-        nouns[record->kind]->render(record, NULL, out);
+    const struct noun *noun = nouns[record->kind];
+    struct refs refs = {0};
+
+    TG_ASSERT(noun != NULL);
+    if (noun->refer != NULL)
+        noun->refer(names, record, &refs);
+    refs.audit = true;
+    noun->render(record, &refs, out);
+    refs_dispose(&refs);
 }
 
 void admin_act(struct admin_call *call, void (*render)(struct store_op *op, struct buf *out))
@@ -282,6 +372,7 @@ void admin_act(struct admin_call *call, void (*render)(struct store_op *op, stru
     actor->token_row = call->who.token_row;
     actor->request = front_call_id(call->front);
     actor->action = call->rule->action;
+    actor->peer = call->peer;
     actor->render = render;
     actor->describe = admin_describe;
     actor->status = 200;

@@ -1,7 +1,7 @@
 /* channel.c - channels: members, rules, rendering; and a small call to see whether one answers.
  *
  * A channel's credential is write-only: it is never rendered, described or logged, and lives in guarded memory. */
-#include <ctype.h>
+#include <arpa/inet.h>
 #include <stdlib.h>
 
 #include "body.h"
@@ -22,9 +22,39 @@ static enum err_code bad_url(const char *name, const char *what, struct err *err
     return err_set(err, ERR_INVALID_VALUE, name, "Invalid value for '%s': %s.", name, what);
 }
 
+/* Past a name, an IPv4 address or an IPv6 address in brackets; NULL: it is none of these. */
+static const char *skip_host(const char *p)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+    struct in6_addr ignored;
+    char text[INET6_ADDRSTRLEN];
+    const char *end;
+
+    if (*p != '[')
+        return p + strspn(p, letters);
+    end = strchr(p, ']');
+    if (end == NULL || !slice_copy((struct slice){p + 1, (size_t)(end - p - 1)}, text, sizeof(text)) ||
+        inet_pton(AF_INET6, text, &ignored) != 1)
+        return NULL;
+    return end + 1;
+}
+
+static const char *skip_port(const char *p)
+{
+    unsigned long long port;
+    size_t digits;
+
+    if (*p != ':')
+        return p;
+    digits = strspn(p + 1, "0123456789");
+    return p[1] != '0' && slice_to_u64((struct slice){p + 1, digits}, &port) && port <= UINT16_MAX ? p + 1 + digits
+                                                                                                   : NULL;
+}
+
 static enum err_code check_url(const char *name, const char *url, struct err *err)
 {
     const char *host = strncmp(url, "https://", 8) == 0 ? url + 8 : strncmp(url, "http://", 7) == 0 ? url + 7 : NULL;
+    const char *end;
 
     if (host == NULL)
         return bad_url(name, "expected a URL that starts with https:// or http://", err);
@@ -32,8 +62,13 @@ static enum err_code check_url(const char *name, const char *url, struct err *er
         return bad_url(name, "the URL names no host", err);
     if (strpbrk(url, "?#@\\ ") != NULL)
         return bad_url(name, "the URL may hold no credentials, query, fragment or blanks", err);
-    for (; *host != '\0'; host++) {
-        if ((unsigned char)*host > 0x7e)
+    end = skip_host(host);
+    end = end != NULL ? skip_port(end) : NULL;
+    if (end == NULL || end == host || (*end != '\0' && *end != '/'))
+        return bad_url(
+            name, "after https:// or http:// a host must stand, then :PORT or nothing, then a path or nothing", err);
+    for (; *end != '\0'; end++) {
+        if ((unsigned char)*end > 0x7e)
             return bad_url(name, "the URL may hold ASCII characters only", err);
     }
     return ERR_OK;
@@ -147,7 +182,7 @@ static enum err_code read_models(struct admin_call *call, const char *name, stru
 static enum err_code read_cost_book(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                     struct err *err)
 {
-    return body_book(call, PRICE_COST, name, value, &((struct channel *)target)->cost_book_row, err);
+    return body_book(call, PRICE_COST, 0, name, value, &((struct channel *)target)->cost_book_row, err);
 }
 
 static enum err_code read_tenants(struct admin_call *call, const char *name, struct json_object *value, void *target,
@@ -179,6 +214,9 @@ static enum err_code read_tenants(struct admin_call *call, const char *name, str
 static const struct body_choice kinds[] = {{"openai", CHANNEL_OPENAI}, {"sandbox", CHANNEL_SANDBOX}, {NULL, 0}};
 static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"disabled", RECORD_DISABLED}, {NULL, 0}};
 
+static const struct body_field upstream_field = {.type = BODY_TEXT, .cap = LIMIT_MODEL, .min = 1};
+static const struct body_field tenant_field = {.type = BODY_ID, .prefix = "ten"};
+
 /* kind stands before api_key, which depends on it. */
 static const struct body_field fields[] = {
     {.name = "name",
@@ -192,9 +230,30 @@ static const struct body_field fields[] = {
      .flags = BODY_REQUIRED | BODY_FIXED,
      .offset = offsetof(struct channel, channel_kind),
      .choices = kinds},
-    {.name = "base_url", .type = BODY_OWN, .read = read_url},
-    {.name = "api_key", .type = BODY_OWN, .read = read_credential},
-    {.name = "models", .type = BODY_OWN, .read = read_models},
+    {.name = "base_url",
+     .type = BODY_OWN,
+     .flags = BODY_REQUIRED,
+     .read = read_url,
+     .as = BODY_TEXT,
+     .cap = LIMIT_URL,
+     .min = 1,
+     .pattern = "^https?://(?:[0-9A-Za-z._-]+|\\[[0-9A-Fa-f:.]+\\])(?::[1-9][0-9]{0,4})?(?:/[!\"$->A-\\[\\]-~]*)?$"},
+    {.name = "api_key",
+     .type = BODY_OWN,
+     .read = read_credential,
+     .as = BODY_TEXT,
+     .cap = LIMIT_CREDENTIAL + 1,
+     .min = 1,
+     .pattern = "^[!-~]+$"},
+    {.name = "models",
+     .type = BODY_OWN,
+     .flags = BODY_REQUIRED,
+     .read = read_models,
+     .as = BODY_MAP,
+     .cap = LIMIT_MODEL,
+     .min = 1,
+     .max = LIMIT_CHANNEL_MODELS,
+     .item = &upstream_field},
     {.name = "priority",
      .type = BODY_INT,
      .offset = offsetof(struct channel, priority),
@@ -216,8 +275,18 @@ static const struct body_field fields[] = {
      .offset = offsetof(struct channel, timeout),
      .min = 1,
      .max = TIMEOUT_MAX},
-    {.name = "cost_book", .type = BODY_OWN, .read = read_cost_book},
-    {.name = "tenants", .type = BODY_OWN, .read = read_tenants},
+    {.name = "cost_book",
+     .type = BODY_OWN,
+     .read = read_cost_book,
+     .as = BODY_ID,
+     .prefix = "pbk",
+     .choices = body_books},
+    {.name = "tenants",
+     .type = BODY_OWN,
+     .read = read_tenants,
+     .as = BODY_ARRAY,
+     .max = TENANTS_MAX,
+     .item = &tenant_field},
     {.name = "status",
      .type = BODY_CHOICE,
      .offset = offsetof(struct channel, super.status),
@@ -225,6 +294,7 @@ static const struct body_field fields[] = {
      .choices = statuses},
     {.name = "api_version", .type = BODY_UNSUPPORTED}, /* Azure's */
 };
+const struct body_table channel_fields = BODY_TABLE(fields);
 
 /* ---- rendering ---- */
 
@@ -253,23 +323,21 @@ static void render_channel(const struct record *record, const struct refs *refs,
     render_id(out, "id", "chn", record->id);
     render_text(out, "object", slice_from(record_object(RECORD_CHANNEL)));
     render_members((const struct channel *)record, out);
-    if (refs != NULL) {
-        render_id(out, "cost_book", "pbk", refs->book);
-        render_json(out, "tenants", refs->tenants, "[]");
-    }
+    render_id(out, "cost_book", "pbk", refs->book);
+    render_json(out, "tenants", refs->tenants, "[]");
     noun_render_tail(record, out);
 }
 
-static void refer_channel(const struct catalog *catalog, const struct record *record, struct refs *refs)
+static void refer_channel(const struct store_names *names, const struct record *record, struct refs *refs)
 {
     const struct channel *ch = (const struct channel *)record;
     struct buf ids;
 
-    refs->book = catalog_id(catalog, RECORD_BOOK, ch->cost_book_row);
+    refs->book = names_id(names, RECORD_BOOK, ch->cost_book_row);
     buf_init(&ids, TENANTS_MAX * (ID_TEXT + 4));
     buf_append_char(&ids, '[');
     for (int i = 0; i < ch->n_tenants; i++) {
-        struct id id = catalog_id(catalog, RECORD_TENANT, ch->tenant_rows[i]);
+        struct id id = names_id(names, RECORD_TENANT, ch->tenant_rows[i]);
 
         if (!id_is_zero(id))
             render_id(&ids, NULL, "ten", id);
@@ -359,6 +427,7 @@ const struct noun noun_channel = {
     .owner = owner_of_channel,
     .copy = copy_channel,
     .change = change_channel,
+    .statuses = statuses,
 };
 
 /* ---- testing ---- */
@@ -376,7 +445,7 @@ static void tested(void *ctx, bool ok, int status, int64_t duration_us, const ch
     if (why != NULL && why[0] != '\0')
         render_text(&out, "error", slice_from(why));
     render_close(&out, '}');
-    admin_reply(call, 200, &out, 0);
+    admin_reply_kept(call, &out);
     buf_dispose(&out);
 }
 
@@ -384,15 +453,15 @@ static void tested(void *ctx, bool ok, int status, int64_t duration_us, const ch
  * nowhere. */
 static void probe(struct admin_call *call, const struct record *record)
 {
-    relay_probe(call->loop, (const struct channel *)record, tested, call);
+    struct err err;
+
+    if (body_read(call, NULL, 0, true, NULL, &err) == ERR_OK)
+        relay_probe(call->loop, (const struct channel *)record, tested, call);
+    else
+        admin_fail(call, &err);
 }
 
 void channel_test(struct admin_call *call)
 {
-    struct err err;
-
-    if (body_read(call, NULL, 0, true, NULL, &err) == ERR_OK)
-        noun_fetch(call, probe);
-    else
-        admin_fail(call, &err);
+    noun_fetch(call, probe);
 }

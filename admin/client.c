@@ -1,165 +1,146 @@
-/* client.c - one request, one connection: HTTP/1.1 with `Connection: close`, over TCP or a unix socket.
+/* client.c - one request to an admin listener: what a command asks, as libcurl wants it.
  *
- * The daemon sends a content-length with every answer of the admin API, so nothing else is understood. Blocking, with a
- * deadline for every read and write. One thread. */
-#define _GNU_SOURCE /* memmem */
+ * Buffers that held the token or an answer are the caller's to wipe; libcurl's own copies go with its handle. One
+ * thread. */
 #include "client.h"
 
-#include <errno.h>
-#include <netdb.h>
-#include <stdio.h>
-#include <strings.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <curl/curl.h>
+#include <stdlib.h>
+#include <string.h>
 
-enum { DEADLINE_SECONDS = 15, CHUNK = 16 * 1024, HOST = 256 };
+#include "daemon/base/attrs.h"
 
-static int open_unix(const char *path)
+enum { CONNECT_SECONDS = 15, STALL_SECONDS = 120, STALL_BYTES = 1, HEADER = 512 };
+
+struct receiving {
+    CURL *curl;
+    FILE *stream;
+    struct buf *reply;
+};
+
+static size_t receive(char *bytes, size_t size, size_t n, void *ctx)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct receiving *r = ctx;
+    long status = 0;
 
-    if (fd >= 0 && slice_copy(slice_from(path), address.sun_path, sizeof(address.sun_path)) &&
-        connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
-        return fd;
-    if (fd >= 0)
-        (void)close(fd);
-    return -1;
+    (void)curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (r->stream != NULL && status == 200)
+        return fwrite(bytes, size, n, r->stream);
+    buf_append(r->reply, bytes, size * n);
+    return r->reply->full ? 0 : size * n;
 }
 
-/* "host:port", "[v6]:port" into its two halves. */
-static bool split_address(const char *text, char host[HOST], char port[HOST])
+static void add_header(struct curl_slist **list, const char *name, const char *value)
 {
-    struct slice name, number;
+    char line[HEADER];
+    struct curl_slist *longer;
 
-    return slice_split_address(slice_from(text), &name, &number) && slice_copy(name, host, HOST) &&
-           slice_copy(number, port, HOST);
+    if (value == NULL || snprintf(line, sizeof(line), "%s: %s", name, value) >= (int)sizeof(line))
+        return;
+    longer = curl_slist_append(*list, line);
+    TG_ASSERT(longer != NULL);
+    *list = longer;
+    explicit_bzero(line, sizeof(line));
 }
 
-static int open_tcp(const char *text)
+static struct curl_slist *make_headers(const struct client_request *request)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    char host[HOST], port[HOST];
-    int fd = -1;
+    struct curl_slist *list = NULL;
+    char bearer[HEADER];
 
-    /* A wildcard ("0.0.0.0", "::") connects to this machine. */
-    if (!split_address(text, host, port) || getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &found) != 0)
-        return -1;
-    for (const struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
-        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
-            (void)close(fd);
-            fd = -1;
-        }
+    if (request->token != NULL) {
+        (void)snprintf(bearer, sizeof(bearer), "Bearer %s", request->token);
+        add_header(&list, "Authorization", bearer);
+        explicit_bzero(bearer, sizeof(bearer));
     }
-    freeaddrinfo(found);
-    return fd;
+    add_header(&list, "Accept", request->accept != NULL ? request->accept : "application/json");
+    add_header(&list, "Idempotency-Key", request->idempotency_key);
+    if (request->body.len > 0)
+        add_header(&list, "Content-Type", "application/json");
+    return list;
 }
 
-static int open_connection(const char *address)
+static void set_server(CURL *curl, const char *server, const char *path)
 {
-    const struct timeval deadline = {.tv_sec = DEADLINE_SECONDS};
-    int fd = strncmp(address, "unix:", 5) == 0 ? open_unix(address + 5) : open_tcp(address);
+    bool local = strncmp(server, "unix:", 5) == 0;
+    bool url = strncmp(server, "http://", 7) == 0 || strncmp(server, "https://", 8) == 0;
+    size_t len = strlen(server);
+    struct buf text;
 
-    if (fd >= 0) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof(deadline));
+    while (url && len > 0 && server[len - 1] == '/')
+        len--;
+    buf_init(&text, CLIENT_SERVER + CLIENT_REPLY);
+    buf_printf(&text, "%s%.*s%s", url ? "" : "http://", (int)(local ? 9 : len), local ? "localhost" : server, path);
+    buf_append_char(&text, '\0');
+    TG_ASSERT(!text.full);
+    (void)curl_easy_setopt(curl, CURLOPT_URL, text.p);
+    if (local)
+        (void)curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, server + 5);
+    if (!url)
+        (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    buf_dispose(&text);
+}
+
+static void set_request(CURL *curl, const struct client_request *request, const struct curl_slist *headers,
+                        struct receiving *receiving)
+{
+    set_server(curl, request->server, request->path);
+    (void)curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES);
+    (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, receive);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, receiving);
+    if (strcmp(request->method, "GET") != 0)
+        (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
+    if (strcmp(request->method, "POST") == 0 || request->body.len > 0) {
+        (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
+        (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body.len > 0 ? request->body.p : "");
     }
-    return fd;
 }
 
-static bool send_all(int fd, struct slice bytes)
+static enum err_code explain(CURLcode result, const struct client_request *request, struct err *err)
 {
-    while (bytes.len > 0) {
-        ssize_t n = send(fd, bytes.p, bytes.len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        bytes = (struct slice){bytes.p + n, bytes.len - (size_t)n};
-    }
-    return true;
-}
-
-static bool receive_all(int fd, struct buf *out)
-{
-    for (;;) {
-        char *at = buf_reserve(out, CHUNK);
-        ssize_t n = at != NULL ? recv(fd, at, CHUNK, 0) : -1;
-
-        if (at != NULL && n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n == 0;
-        buf_advance(out, (size_t)n);
+    switch (result) {
+    case CURLE_OK:
+        return ERR_OK;
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return err_set(err, ERR_NO_CHANNEL, NULL, "nobody answers on %s", request->server);
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        return err_set(err, ERR_INVALID_VALUE, NULL, "'%s' is no address of a server", request->server);
+    default:
+        return err_set(err, ERR_UNAVAILABLE, NULL, "no whole answer came from %s: %s", request->server,
+                       curl_easy_strerror(result));
     }
 }
 
-/* The value of content-length in a head of lines that end with CR LF; -1 when there is none. */
-static int64_t find_length(struct slice head)
+enum err_code client_call(const struct client_request *request, int *status, struct buf *reply, struct err *err)
 {
-    struct slice line, name, value;
-    unsigned long long length;
+    CURL *curl = curl_easy_init();
+    struct curl_slist *headers = make_headers(request);
+    struct receiving receiving = {curl, request->stream, reply};
+    long code = 0;
+    CURLcode result;
 
-    while (head.len > 0) {
-        (void)slice_cut(head, '\n', &line, &head);
-        if (line.len > 0 && line.p[line.len - 1] == '\r')
-            line.len--;
-        if (slice_cut(line, ':', &name, &value) && slice_eq_nocase(name, SLICE("content-length")) &&
-            slice_to_u64(slice_trim(value), &length) && length <= CLIENT_REPLY)
-            return (int64_t)length;
-    }
-    return -1;
+    TG_ASSERT(curl != NULL);
+    set_request(curl, request, headers, &receiving);
+    result = curl_easy_perform(curl);
+    (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &code);
+    *status = (int)code;
+    curl_easy_cleanup(curl);
+    curl_slist_free_all(headers);
+    return explain(result, request, err);
 }
 
-/* "HTTP/1.1 200 OK", the head, an empty line, the body. */
-static bool read_reply(struct slice all, int *status, struct buf *reply)
+void client_add_query(struct buf *path, const char *name, const char *value)
 {
-    static const char blank[] = "\r\n\r\n";
-    const char *end = all.len > 0 ? memmem(all.p, all.len, blank, strlen(blank)) : NULL;
-    struct slice body;
-    unsigned long long number;
-    int64_t length;
+    char *escaped = curl_easy_escape(NULL, value, 0);
 
-    if (end == NULL || all.len < 12 || strncmp(all.p, "HTTP/1.", 7) != 0 ||
-        !slice_to_u64((struct slice){all.p + 9, 3}, &number))
-        return false;
-    body = (struct slice){end + strlen(blank), (size_t)(all.p + all.len - end) - strlen(blank)};
-    length = find_length((struct slice){all.p, (size_t)(end - all.p)});
-    if (length < 0 || (size_t)length > body.len)
-        return false;
-    *status = (int)number;
-    buf_append(reply, body.p, (size_t)length);
-    return !reply->full;
-}
-
-enum err_code client_post(const char *address, const char *path, const char *token, struct slice body, int *status,
-                          struct buf *reply, struct err *err)
-{
-    int fd = open_connection(address);
-    struct buf request, all;
-    bool whole;
-
-    if (fd < 0)
-        return err_set(err, ERR_NO_CHANNEL, NULL, "nobody answers on %s", address);
-    buf_init(&request, CLIENT_REPLY);
-    buf_init(&all, 2 * CLIENT_REPLY);
-    buf_printf(&request,
-               "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
-               "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-               path, token, body.len);
-    buf_append_slice(&request, body);
-    whole = !request.full && send_all(fd, buf_slice(&request)) && receive_all(fd, &all) &&
-            read_reply(buf_slice(&all), status, reply);
-    (void)close(fd);
-    explicit_bzero(request.p, request.len); /* the token; and a secret may stand in the answer */
-    if (all.len > 0)
-        explicit_bzero(all.p, all.len);
-    buf_dispose(&request);
-    buf_dispose(&all);
-    return whole ? ERR_OK : err_set(err, ERR_UNAVAILABLE, NULL, "no whole answer came from %s", address);
+    TG_ASSERT(escaped != NULL);
+    buf_printf(path, "%c%s=%s", path->len > 0 && memchr(path->p, '?', path->len) != NULL ? '&' : '?', name, escaped);
+    curl_free(escaped);
 }

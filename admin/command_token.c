@@ -6,6 +6,8 @@
  *
  * The secret goes to standard output, alone on its line, and nowhere else. One thread. */
 #include <limits.h>
+#include <pwd.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "commands.h"
@@ -49,10 +51,21 @@ static enum err_code find_scope(struct store *store, const char *scope, int64_t 
     return *row != 0 ? ERR_OK : admin_no_such(err, "tenant", "scope", slice_from(scope));
 }
 
+/* Beside the token itself, whose account of this machine made it. */
+static void describe_made_here(const struct record *record, const struct store_names *names, struct buf *out)
+{
+    const struct passwd *user = getpwuid(geteuid());
+
+    admin_describe(record, names, out);
+    out->len--; /* the closing brace */
+    render_text(out, "made_by_user", slice_from(user != NULL ? user->pw_name : "unknown"));
+    render_close(out, '}');
+}
+
 static enum err_code make_here(struct store *store, struct making *m, struct err *err)
 {
     struct store_actor actor = {
-        .request = id_make(), .action = "admin_token.create", .describe = admin_describe, .status = 200};
+        .request = id_make(), .action = "admin_token.create", .describe = describe_made_here, .status = 200};
     struct store_put put = {.super = {.kind = STORE_PUT, .actor = &actor}};
     struct admin_token *token;
     int64_t tenant_row;
@@ -104,7 +117,12 @@ static enum err_code ask_daemon(const struct conf *conf, struct slice body, int 
 
     secret_local_token(secrets, token);
     for (size_t i = 0; i < conf->admin_listen.n && code == ERR_NO_CHANNEL; i++)
-        code = client_post(conf->admin_listen.at[i], "/admin/v1/admin-tokens", token, body, status, reply, err);
+        code = client_call(&(struct client_request){.server = conf->admin_listen.at[i],
+                                                    .method = "POST",
+                                                    .path = "/admin/v1/admin-tokens",
+                                                    .token = token,
+                                                    .body = body},
+                           status, reply, err);
     secret_wipe(token, sizeof(token));
     if (code == ERR_NO_CHANNEL)
         return err_set(err, code, NULL,

@@ -13,6 +13,7 @@
 #include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/sandbox/sandbox.h"
+#include "rules.h"
 
 enum { COLUMN = 26, LATENCY_MAX = 3600000 };
 
@@ -95,12 +96,14 @@ int command_help(int argc, char **argv)
     const struct command *c;
     struct arguments arguments;
 
-    if (!arguments_read(argc, argv, FAILPOINT_BUILD ? "mef" : "me", 1, &arguments))
+    if (!arguments_read(argc, argv, FAILPOINT_BUILD ? "meof" : "meo", 1, &arguments))
         return COMMAND_USAGE;
     if (arguments.man) {
         manual_print(stdout);
     } else if (arguments.sample) {
         conf_print_help(stdout);
+    } else if (arguments.routes) {
+        rules_print(stdout);
     } else if (FAILPOINT_BUILD && arguments.failpoints) {
         failpoint_list(stdout);
     } else if (arguments.operand == NULL) {
@@ -138,6 +141,7 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, 'j'},
     {"man", no_argument, NULL, 'm'},
     {"sample", no_argument, NULL, 'e'},
+    {"routes", no_argument, NULL, 'o'},
 #ifdef TG_FAILPOINTS
     {"failpoints", no_argument, NULL, 'f'},
 #endif
@@ -171,6 +175,9 @@ static void set_argument(struct arguments *out, int letter, const char *value)
     case 'm':
         out->man = true;
         break;
+    case 'o':
+        out->routes = true;
+        break;
     case 'f':
         out->failpoints = true;
         break;
@@ -187,7 +194,7 @@ bool arguments_read(int argc, char **argv, const char *allowed, int operands, st
     *out = (struct arguments){0};
     opterr = 0;
     optind = 1;
-    while ((letter = getopt_long(argc, argv, ":c:n:s:r:l:t:jme", long_options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, ":c:n:s:r:l:t:jmeo", long_options, NULL)) != -1) {
         if (letter == ':') {
             (void)command_misuse(argv[0], "%s needs a value", argv[optind - 1]);
             return false;

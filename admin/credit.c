@@ -17,7 +17,7 @@ static const struct body_choice categories[] = {{"paid", CREDIT_PAID}, {"promoti
 static const struct body_field fields[] = {
     {.name = "amount",
      .type = BODY_MONEY,
-     .flags = BODY_REQUIRED,
+     .flags = BODY_REQUIRED | BODY_NONZERO,
      .offset = offsetof(struct credit_body, amount),
      .min = -BODY_MONEY_MAX,
      .max = BODY_MONEY_MAX},
@@ -34,6 +34,7 @@ static const struct body_field fields[] = {
      .otherwise = PRIORITY},
     {.name = "note", .type = BODY_TEXT, .offset = offsetof(struct credit_body, note), .cap = LIMIT_NAME * 2, .min = 1},
 };
+const struct body_table credit_fields = BODY_TABLE(fields);
 
 /* On the writer's thread. */
 static void render_grant(struct store_op *op, struct buf *out)
@@ -60,8 +61,6 @@ static enum err_code read_credit(struct admin_call *call, struct credit_body *bo
 
     if (code != ERR_OK)
         return code;
-    if (body->amount == 0)
-        return err_set(err, ERR_INVALID_VALUE, "amount", "Invalid value for 'amount': it must not be zero.");
     if (body->amount < 0 && body->note[0] == '\0')
         return err_set(err, ERR_MISSING_PARAMETER, "note",
                        "Missing required parameter: 'note'. An adjustment needs a reason.");

@@ -11,10 +11,11 @@ static enum err_code read_tenant(struct admin_call *call, const char *name, stru
     return body_tenant(call, name, value, &((struct customer *)target)->tenant_row, err);
 }
 
+static const struct body_choice wallets[] = {{"shared", false}, {"own", true}, {NULL, 0}};
+
 static enum err_code read_wallet(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                  struct err *err)
 {
-    static const struct body_choice wallets[] = {{"shared", false}, {"own", true}, {NULL, 0}};
     const struct body_field field = {.name = name, .choices = wallets};
     int own = false;
     enum err_code code = ERR_OK;
@@ -29,13 +30,15 @@ static enum err_code read_wallet(struct admin_call *call, const char *name, stru
 static enum err_code read_book(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                struct err *err)
 {
-    return body_book(call, PRICE_RETAIL, name, value, &((struct customer *)target)->book_row, err);
+    struct customer *c = target;
+
+    return body_book(call, PRICE_RETAIL, c->tenant_row, name, value, &c->book_row, err);
 }
 
 static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"suspended", RECORD_SUSPENDED}, {NULL, 0}};
 
 static const struct body_field fields[] = {
-    {.name = "tenant", .type = BODY_OWN, .flags = BODY_FIXED, .read = read_tenant},
+    {.name = "tenant", .type = BODY_OWN, .flags = BODY_FIXED, .read = read_tenant, .as = BODY_ID, .prefix = "ten"},
     {.name = "name",
      .type = BODY_TEXT,
      .flags = BODY_REQUIRED,
@@ -47,18 +50,18 @@ static const struct body_field fields[] = {
      .offset = offsetof(struct customer, super.external_id),
      .cap = LIMIT_NAME,
      .min = 1},
-    {.name = "wallet", .type = BODY_OWN, .read = read_wallet},
+    {.name = "wallet", .type = BODY_OWN, .read = read_wallet, .as = BODY_CHOICE, .choices = wallets},
     {.name = "credit_limit",
      .type = BODY_MONEY,
      .offset = offsetof(struct customer, credit_limit),
      .max = BODY_MONEY_MAX},
-    {.name = "price_book", .type = BODY_OWN, .read = read_book},
+    {.name = "price_book", .type = BODY_OWN, .read = read_book, .as = BODY_ID, .prefix = "pbk", .choices = body_books},
     {.name = "markup_percent",
      .type = BODY_PERCENT,
      .offset = offsetof(struct customer, markup_ppm),
      .min = PRICE_MARKUP_MIN,
      .max = PRICE_MARKUP_MAX},
-    {.name = "limits", .type = BODY_UNSUPPORTED},
+    {.name = "limits", .type = BODY_LIMITS, .offset = offsetof(struct customer, limits)},
     {.name = "budgets", .type = BODY_BUDGETS, .offset = offsetof(struct customer, budgets)},
     {.name = "policy", .type = BODY_POLICY, .offset = offsetof(struct customer, policy)},
     {.name = "status",
@@ -67,6 +70,7 @@ static const struct body_field fields[] = {
      .otherwise = RECORD_ACTIVE,
      .choices = statuses},
 };
+const struct body_table customer_fields = BODY_TABLE(fields);
 
 static enum err_code read_customer(struct admin_call *call, bool create, struct customer *c, struct err *err)
 {
@@ -100,31 +104,26 @@ static void render_customer(const struct record *record, const struct refs *refs
     render_open(out, NULL, '{');
     render_id(out, "id", "cus", record->id);
     render_text(out, "object", slice_from(record_object(RECORD_CUSTOMER)));
-    if (refs != NULL)
-        render_id(out, "tenant", "ten", refs->tenant);
+    render_id(out, "tenant", "ten", refs->tenant);
     render_members(c, out);
-    if (refs == NULL) {
-        render_int_or_null(out, "price_book_row", c->book_row);
-    } else {
-        render_id(out, "price_book", "pbk", refs->book);
-        if (c->own_wallet) {
-            render_open(out, "balance", '{');
-            wallet_render_balance(out, &refs->balance);
-            render_close(out, '}');
-        } else {
-            render_null(out, "balance");
-        }
+    render_id(out, "price_book", "pbk", refs->book);
+    if (!refs->audit && c->own_wallet) {
+        render_open(out, "balance", '{');
+        wallet_render_balance(out, &refs->balance);
+        render_close(out, '}');
+    } else if (!refs->audit) {
+        render_null(out, "balance");
     }
     noun_render_tail(record, out);
 }
 
 /* The balance as refer_tenant has it. */
-static void refer_customer(const struct catalog *catalog, const struct record *record, struct refs *refs)
+static void refer_customer(const struct store_names *names, const struct record *record, struct refs *refs)
 {
     const struct customer *c = (const struct customer *)record;
 
-    refs->tenant = catalog_id(catalog, RECORD_TENANT, c->tenant_row);
-    refs->book = catalog_id(catalog, RECORD_BOOK, c->book_row);
+    refs->tenant = names_id(names, RECORD_TENANT, c->tenant_row);
+    refs->book = names_id(names, RECORD_BOOK, c->book_row);
     refs->balance = (struct store_balance){.credit_limit = c->credit_limit};
 }
 
@@ -176,4 +175,5 @@ const struct noun noun_customer = {
     .change = change_customer,
     .has_external_id = true,
     .has_tenant = true,
+    .statuses = statuses,
 };

@@ -93,6 +93,7 @@ struct void_body {
 static const struct body_field fields[] = {
     {.name = "note", .type = BODY_TEXT, .offset = offsetof(struct void_body, note), .cap = LIMIT_NAME * 2, .min = 1},
 };
+const struct body_table void_fields = BODY_TABLE(fields);
 
 /* On the writer's thread. */
 static void render_voided(struct store_op *op, struct buf *out)

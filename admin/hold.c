@@ -145,6 +145,7 @@ static const struct body_field fields[] = {
      .max = BODY_MONEY_MAX,
      .otherwise = -1},
 };
+const struct body_table resolve_fields = BODY_TABLE(fields);
 
 static enum err_code read_resolve(struct admin_call *call, struct resolve_body *body, struct err *err)
 {
@@ -173,26 +174,21 @@ static void render_resolved(struct store_op *op, struct buf *out)
     render_close(out, '}');
 }
 
-/* The hold is the tenant's own: so it may be told that there is one. */
-static void refuse_tenant(struct admin_call *call)
+/* A tenant's hold is its own: so it may be told that there is one. */
+static enum err_code check_resolve(struct admin_call *call, struct resolve_body *body, struct err *err)
 {
-    struct err err;
-
-    (void)err_set(&err, ERR_FORBIDDEN, NULL, "Only the platform may resolve holds; the token is a tenant's.");
-    admin_fail(call, &err);
+    if (call->who.tenant_row != 0)
+        return err_set(err, ERR_FORBIDDEN, NULL, "Only the platform may resolve holds; the token is a tenant's.");
+    return read_resolve(call, body, err);
 }
 
-void hold_resolve(struct admin_call *call)
+static void resolve_fetched(struct admin_call *call)
 {
     struct resolve_body body = {0};
     struct err err;
 
-    if (read_resolve(call, &body, &err) != ERR_OK) {
+    if (check_resolve(call, &body, &err) != ERR_OK) {
         admin_fail(call, &err);
-        return;
-    }
-    if (call->who.tenant_row != 0) {
-        fetch(call, refuse_tenant);
         return;
     }
     admin_begin(call, OP_RESOLVE);
@@ -201,4 +197,9 @@ void hold_resolve(struct admin_call *call)
     call->op.resolve.amount = body.amount;
     admin_act(call, render_resolved);
     admin_submit(call, admin_reply_acted);
+}
+
+void hold_resolve(struct admin_call *call)
+{
+    fetch(call, resolve_fetched);
 }

@@ -1,4 +1,4 @@
-/* noun.c - what every noun does alike: get, list, create, change, delete.
+/* noun.c - what every noun does alike: get, create, change, delete. Lists are in noun_list.c.
  *
  * A change reads the record from the store, changes a copy and puts it back with the version it was made from. When
  * somebody else was faster the store refuses; without If-Match the whole step is then done again on the newer record,
@@ -17,6 +17,16 @@ struct id catalog_id(const struct catalog *catalog, enum record_kind kind, int64
 
     /* A price book in the catalog is found like every other record. */
     return found != NULL ? ((const struct record *)found)->id : (struct id){{0}};
+}
+
+struct id names_id(const struct store_names *names, enum record_kind kind, int64_t row)
+{
+    return row != 0 ? names->id(names->ctx, kind, row) : (struct id){{0}};
+}
+
+static struct id name_from_catalog(const void *ctx, enum record_kind kind, int64_t row)
+{
+    return catalog_id(ctx, kind, row);
 }
 
 const char *noun_prefix(const struct noun *noun)
@@ -44,17 +54,20 @@ bool noun_sees(const struct who *who, const struct noun *noun, const struct reco
     return who->tenant_row == 0 || noun->owner(record) == who->tenant_row;
 }
 
-static void refer(struct admin_call *call, const struct record *record, struct refs *refs)
+void noun_refer(struct admin_call *call, const struct record *record, struct refs *refs)
 {
+    const struct store_names names = {name_from_catalog, call->catalog};
+
     *refs = (struct refs){0};
     if (call->rule->noun->refer != NULL)
-        call->rule->noun->refer(call->catalog, record, refs);
+        call->rule->noun->refer(&names, record, refs);
 }
 
-/* The answer's references for one record of a list that the store brought. */
-static void refer_item(struct admin_call *call, const struct store_list *list, int i, struct refs *refs)
+void noun_refer_item(struct admin_call *call, int i, struct refs *refs)
 {
-    refer(call, list->items[i], refs);
+    const struct store_list *list = &call->op.list;
+
+    noun_refer(call, list->items[i], refs);
     refs->balance = list->balances[i];
     if (!id_is_zero(list->tenant_ids[i]))
         refs->tenant = list->tenant_ids[i];
@@ -68,10 +81,20 @@ static void fetched_from_store(struct admin_call *call)
 {
     const struct store_list *list = &call->op.list;
 
-    if (list->n != 1 || !noun_sees(&call->who, call->rule->noun, list->items[0]))
-        admin_fail_no_such(call);
-    else
+    const struct noun *noun = call->rule->noun;
+    struct err err;
+
+    if (list->n == 1 && noun_sees(&call->who, noun, list->items[0])) {
         call->fetched(call, list->items[0]);
+    } else if (list->n != 1 || noun->shown == NULL || !noun->shown(call, list->items[0])) {
+        admin_fail_no_such(call);
+    } else if (call->rule->access == ACCESS_READ) {
+        call->fetched(call, list->items[0]);
+    } else {
+        (void)err_set(&err, ERR_FORBIDDEN, NULL, "Only the platform may change this %s; the token is a tenant's.",
+                      noun->word);
+        admin_fail(call, &err);
+    }
 }
 
 void noun_fetch(struct admin_call *call, void (*fetched)(struct admin_call *call, const struct record *record))
@@ -94,7 +117,7 @@ static void reply_fetched(struct admin_call *call, const struct record *record)
     int64_t version = record->version;
 
     buf_init(&out, ADMIN_REPLY);
-    refer_item(call, &call->op.list, 0, &refs);
+    noun_refer_item(call, 0, &refs);
     call->rule->noun->render(record, &refs, &out);
     refs_dispose(&refs);
     admin_reply(call, 200, &out, version);
@@ -106,109 +129,23 @@ void noun_get(struct admin_call *call)
     noun_fetch(call, reply_fetched);
 }
 
-/* ---- list ---- */
-
-static void reply_list(struct admin_call *call)
-{
-    const struct noun *noun = call->rule->noun;
-    const struct store_list *list = &call->op.list;
-    noun_render *render = noun->summary != NULL ? noun->summary : noun->render;
-    char next[ID_TEXT] = "";
-    struct buf out;
-
-    buf_init(&out, ADMIN_REPLY);
-    render_list_open(&out);
-    for (int i = 0; i < list->n; i++) {
-        struct refs refs;
-
-        refer_item(call, list, i, &refs);
-        if (noun_sees(&call->who, noun, list->items[i]))
-            render(list->items[i], &refs, &out);
-        refs_dispose(&refs);
-    }
-    if (list->n > 0)
-        id_format(record_prefix(noun->kind), list->items[list->n - 1]->id, next);
-    render_list_close(&out, list->more, next);
-    admin_reply(call, 200, &out, 0);
-    buf_dispose(&out);
-}
-
-/* A tenant's token sees one tenant: its own, when the cursor is not past it. */
-static void list_own_tenant(struct admin_call *call, const struct page *page)
-{
-    struct buf out;
-
-    if (id_is_zero(page->after)) {
-        call->op.list.super.question = STORE_GET;
-        call->op.list.id = call->who.tenant;
-        admin_submit(call, reply_list);
-        return;
-    }
-    buf_init(&out, ADMIN_REPLY);
-    render_list_open(&out);
-    render_list_close(&out, false, NULL);
-    admin_reply(call, 200, &out, 0);
-    buf_dispose(&out);
-}
-
-enum err_code noun_filter_tenant(struct admin_call *call, const char *text, int64_t *row, struct err *err)
-{
-    struct id id;
-    const struct record *tenant = NULL;
-
-    *row = call->who.tenant_row;
-    if (text[0] == '\0')
-        return ERR_OK;
-    if (id_parse("ten", slice_from(text), &id))
-        tenant = catalog_by_id(call->catalog, RECORD_TENANT, id);
-    if (tenant == NULL || !noun_sees(&call->who, &noun_tenant, tenant))
-        return admin_no_such(err, "tenant", "tenant", slice_from(text));
-    *row = tenant->row;
-    return ERR_OK;
-}
-
-void noun_list(struct admin_call *call)
-{
-    const struct noun *noun = call->rule->noun;
-    struct store_list *list = &call->op.list;
-    char tenant[ID_TEXT * 2] = "";
-    struct page_field fields[2];
-    struct page page;
-    struct err err;
-    size_t n = 0;
-
-    admin_begin(call, OP_LIST);
-    if (noun->has_external_id)
-        fields[n++] = (struct page_field){"external_id", list->external_id, sizeof(list->external_id)};
-    if (noun->has_tenant)
-        fields[n++] = (struct page_field){"tenant", tenant, sizeof(tenant)};
-    if (page_read(front_call_query(call->front), record_prefix(noun->kind), fields, n, &page, &err) != ERR_OK ||
-        noun_filter_tenant(call, tenant, &list->tenant_row, &err) != ERR_OK) {
-        admin_fail(call, &err);
-        return;
-    }
-    list->kind = noun->kind;
-    list->id = page.after;
-    list->limit = page.limit;
-    if (noun->kind == RECORD_TENANT && call->who.tenant_row != 0)
-        list_own_tenant(call, &page);
-    else
-        admin_submit(call, reply_list);
-}
-
 /* ---- put ---- */
+
+void noun_render_secret(const struct noun *noun, const struct record *record, const struct refs *refs,
+                        const char *secret, struct buf *out)
+{
+    noun->render(record, refs, out);
+    if (secret[0] != '\0' && !out->full) {
+        out->len--; /* the closing brace */
+        render_text(out, "secret", slice_from(secret));
+        render_close(out, '}');
+    }
+}
 
 static void render_stored(struct store_op *op, struct buf *out)
 {
     struct admin_call *call = TG_CONTAINER(struct admin_call, op, op);
-    const struct record *record = call->op.put.record;
-
-    call->rule->noun->render(record, &call->refs, out);
-    if (call->secret[0] != '\0' && !out->full) {
-        out->len--; /* the closing brace */
-        render_text(out, "secret", slice_from(call->secret));
-        render_close(out, '}');
-    }
+    noun_render_secret(call->rule->noun, call->op.put.record, &call->refs, call->secret, out);
 }
 
 /* Whether the client named the version that it means to change. */
@@ -248,7 +185,7 @@ void noun_submit(struct admin_call *call, struct record *record, void (*render)(
 void noun_put(struct admin_call *call, struct record *record)
 {
     refs_dispose(&call->refs);
-    refer(call, record, &call->refs);
+    noun_refer(call, record, &call->refs);
     noun_submit(call, record, render_stored, admin_reply_acted);
 }
 
@@ -279,12 +216,21 @@ static bool matches(const struct admin_call *call, int64_t version)
     return false;
 }
 
-static enum err_code check_changeable(const struct admin_call *call, const struct record *record, struct err *err)
+enum err_code noun_check_match(const struct admin_call *call, const struct record *record, struct err *err)
 {
     if (!matches(call, record->version))
         return err_set(err, ERR_PRECONDITION_FAILED, "If-Match", "The %s has changed: its etag is now \"%lld\".",
                        call->rule->noun->word, (long long)record->version);
     return ERR_OK;
+}
+
+enum err_code noun_check_changeable(const struct admin_call *call, const struct record *record, struct err *err)
+{
+    enum err_code code = noun_check_match(call, record, err);
+
+    if (code == ERR_OK && record->status == RECORD_REVOKED)
+        code = err_set(err, ERR_CONFLICT, NULL, "The %s is revoked and cannot be changed.", call->rule->noun->word);
+    return code;
 }
 
 static void read_back(struct admin_call *call)
@@ -299,12 +245,8 @@ static void patch_fetched(struct admin_call *call, const struct record *record)
     struct record *copy = NULL;
     struct err err;
 
-    if (check_changeable(call, record, &err) != ERR_OK)
+    if (noun_check_changeable(call, record, &err) != ERR_OK)
         goto fail;
-    if (record->status == RECORD_REVOKED) {
-        (void)err_set(&err, ERR_CONFLICT, NULL, "The %s is revoked and cannot be changed.", noun->word);
-        goto fail;
-    }
     copy = noun->copy(record);
     if (noun->change(call, &copy, &err) != ERR_OK)
         goto fail;
@@ -342,7 +284,7 @@ static void delete_fetched(struct admin_call *call, const struct record *record)
     struct record *copy;
     struct err err;
 
-    if (check_changeable(call, record, &err) != ERR_OK) {
+    if (noun_check_match(call, record, &err) != ERR_OK) {
         admin_fail(call, &err);
         return;
     }

@@ -1,9 +1,10 @@
 /* page.c - the query of a list, read strictly: a filter that was misspelt must not answer with everything. No state. */
 #include "page.h"
 
+#include "daemon/base/utf8.h"
 #include "daemon/front/call.h"
 
-enum { NAME = 64, VALUE = 256 };
+enum { NAME = 64, VALUE = 4096 };
 
 struct reading {
     const char *prefix;
@@ -58,6 +59,9 @@ static enum err_code read_field(struct reading *r, const char *name, const char 
         if (strcmp(name, field->name) != 0)
             continue;
         code = mark(r, i, name, err);
+        if (code == ERR_OK && value[0] == '\0')
+            code = err_set(err, ERR_STRING_TOO_SHORT, name,
+                           "Invalid '%s': empty string. Leave the parameter out, or give it a value.", name);
         if (code == ERR_OK && !slice_copy(slice_from(value), field->out, field->cap))
             code = err_set(err, ERR_STRING_TOO_LONG, name,
                            "Invalid '%s': string too long. Expected a string with maximum length %zu.", name,
@@ -95,7 +99,9 @@ enum err_code page_read(struct slice query, const char *prefix, const struct pag
     for (size_t i = 0; i < n; i++)
         fields[i].out[0] = '\0';
     while (front_query_next(&query, name, sizeof(name), value, sizeof(value), &bad)) {
-        enum err_code code = bad ? err_set(err, ERR_INVALID_VALUE, NULL, "We could not read the query of your request.")
+        bool readable = !bad && utf8_valid(slice_from(name)) && utf8_valid(slice_from(value));
+        enum err_code code = !readable
+                                 ? err_set(err, ERR_INVALID_VALUE, NULL, "We could not read the query of your request.")
                                  : read_one(&r, name, value, err);
 
         if (code != ERR_OK)

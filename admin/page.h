@@ -1,6 +1,7 @@
 /* page.h - reading the query of a list: limit, after, and the filters that the list has.
  *
- * Every name must be known and stand there once: UNKNOWN_PARAMETER, DUPLICATE_PARAMETER. Pure; any thread. */
+ * Every name must be known and stand there once: UNKNOWN_PARAMETER, DUPLICATE_PARAMETER; no value may be empty
+ * (STRING_TOO_SHORT: an empty filter would mean everything). Pure; any thread. */
 #ifndef TG_ADMIN_PAGE_H
 #define TG_ADMIN_PAGE_H
 

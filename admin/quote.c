@@ -1,6 +1,8 @@
 /* quote.c - what a call would cost at most, and what would be set aside for it. Moves nothing, writes nothing.
  *
  * The body's counts become the same spec that a real request becomes; the prices are the gate's. */
+#include <stdlib.h>
+
 #include "body.h"
 #include "daemon/gate/admit.h"
 #include "render.h"
@@ -62,21 +64,24 @@ static enum err_code read_customer(struct admin_call *call, const char *name, st
     return set_tenant(call, name, value, q->customer->tenant_row, q, err);
 }
 
+/* Of a key that the body names, once the store was asked: whose it is. */
+struct quote_key {
+    int64_t tenant_row, customer_row; /* tenant 0: there is no such key */
+};
+
 static enum err_code read_key(struct admin_call *call, const char *name, struct json_object *value, void *target,
                               struct err *err)
 {
+    const struct quote_key *key = call->state;
     struct quote_body *q = target;
-    const void *found;
-    const struct api_key *key;
     const struct customer *customer;
-    enum err_code code;
 
     if (value == NULL)
         return ERR_OK;
-    code = body_record(call, RECORD_KEY, "key", name, value, &found, err);
-    if (code != ERR_OK)
-        return code;
-    key = found;
+    if (!json_object_is_type(value, json_type_string))
+        return body_wrong_type(name, "a string", value, err);
+    if (key == NULL || key->tenant_row == 0)
+        return admin_no_such(err, "key", name, slice_from(json_object_get_string(value)));
     customer = key->customer_row != 0 ? catalog_by_row(call->catalog, RECORD_CUSTOMER, key->customer_row) : NULL;
     if (q->customer != NULL && q->customer != customer)
         return err_set(err, ERR_INVALID_VALUE, name, "The key is not that customer's.");
@@ -91,9 +96,9 @@ static const struct body_choice operations[] = {{"generations", OPERATION_GENERA
 
 /* tenant, customer and key in this order: each must agree with those before. */
 static const struct body_field fields[] = {
-    {.name = "tenant", .type = BODY_OWN, .read = read_tenant},
-    {.name = "customer", .type = BODY_OWN, .read = read_customer},
-    {.name = "key", .type = BODY_OWN, .read = read_key},
+    {.name = "tenant", .type = BODY_OWN, .read = read_tenant, .as = BODY_ID, .prefix = "ten"},
+    {.name = "customer", .type = BODY_OWN, .read = read_customer, .as = BODY_ID, .prefix = "cus"},
+    {.name = "key", .type = BODY_OWN, .read = read_key, .as = BODY_ID, .prefix = "key"},
     {.name = "model",
      .type = BODY_TEXT,
      .flags = BODY_REQUIRED,
@@ -126,6 +131,7 @@ static const struct body_field fields[] = {
      .offset = offsetof(struct quote_body, prompt_tokens),
      .max = PROMPT_TOKENS_MAX},
 };
+const struct body_table quote_fields = BODY_TABLE(fields);
 
 static enum err_code above(const char *name, int max, int64_t got, struct err *err)
 {
@@ -190,21 +196,68 @@ static void reply_quote(struct admin_call *call, const struct quote_body *q, con
     render_nano(&out, "hold", paid->nano);
     render_lines(paid, &out);
     render_close(&out, '}');
-    admin_reply(call, 200, &out, 0);
+    admin_reply_kept(call, &out);
     buf_dispose(&out);
 }
 
-void quote_create(struct admin_call *call)
+static void make_quote(struct admin_call *call)
 {
     struct quote_body q = {0};
     struct image_spec spec;
     struct admit_quote quote;
     struct err err;
 
+    call->failed = NULL;
     if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, &q, &err) == ERR_OK &&
         fill_spec(&q, &spec, &err) == ERR_OK &&
         admit_price(call->catalog, q.tenant, q.customer, &spec, clock_wall(), &quote, &err) == ERR_OK)
         reply_quote(call, &q, &quote);
     else
         admin_fail(call, &err);
+}
+
+static bool no_key(struct admin_call *call, const struct err *err)
+{
+    if (err->code != ERR_NOT_FOUND)
+        return false;
+    make_quote(call);
+    return true;
+}
+
+static void found_key(struct admin_call *call)
+{
+    struct quote_key *key = call->state;
+    const struct api_key *k = (const struct api_key *)call->op.list.items[0];
+
+    if (k->super.status != RECORD_REVOKED) {
+        key->tenant_row = k->tenant_row;
+        key->customer_row = k->customer_row;
+    }
+    make_quote(call);
+}
+
+/* Keys are in no catalog: the store is asked. */
+static void ask_for_key(struct admin_call *call, struct id id)
+{
+    admin_keep(call, mem_zalloc(sizeof(struct quote_key)), free);
+    admin_begin(call, OP_LIST);
+    call->op.list.super.question = STORE_GET;
+    call->op.list.kind = RECORD_KEY;
+    call->op.list.id = id;
+    call->op.list.tenant_row = call->who.tenant_row;
+    call->op.list.limit = 1;
+    call->failed = no_key;
+    admin_submit(call, found_key);
+}
+
+void quote_create(struct admin_call *call)
+{
+    struct json_object *value = NULL;
+    struct id id;
+
+    if (json_object_object_get_ex(call->body, "key", &value) && json_object_is_type(value, json_type_string) &&
+        id_parse(record_prefix(RECORD_KEY), slice_from(json_object_get_string(value)), &id) && !id_is_zero(id))
+        ask_for_key(call, id);
+    else
+        make_quote(call);
 }

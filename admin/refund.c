@@ -23,6 +23,7 @@ static const struct body_field fields[] = {
      .cap = LIMIT_NAME * 2,
      .min = 1},
 };
+const struct body_table refund_fields = BODY_TABLE(fields);
 
 /* On the writer's thread. */
 static void render_refunded(struct store_op *op, struct buf *out)

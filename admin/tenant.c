@@ -30,7 +30,7 @@ static enum err_code read_timezone(struct admin_call *call, const char *name, st
 static enum err_code read_book(struct admin_call *call, const char *name, struct json_object *value, void *target,
                                struct err *err)
 {
-    return body_book(call, PRICE_WHOLESALE, name, value, &((struct tenant *)target)->book_row, err);
+    return body_book(call, PRICE_WHOLESALE, 0, name, value, &((struct tenant *)target)->book_row, err);
 }
 
 static const struct body_choice statuses[] = {{"active", RECORD_ACTIVE}, {"suspended", RECORD_SUSPENDED}, {NULL, 0}};
@@ -50,20 +50,32 @@ static const struct body_field fields[] = {
      .offset = offsetof(struct tenant, super.external_id),
      .cap = LIMIT_NAME,
      .min = 1},
-    {.name = "timezone", .type = BODY_OWN, .flags = BODY_PLATFORM, .read = read_timezone}, /* of its budgets, too */
+    {.name = "timezone", /* of its budgets, too */
+     .type = BODY_OWN,
+     .flags = BODY_PLATFORM,
+     .read = read_timezone,
+     .as = BODY_TEXT,
+     .cap = RECORD_TIMEZONE,
+     .min = 1},
     {.name = "credit_limit",
      .type = BODY_MONEY,
      .flags = BODY_PLATFORM,
      .offset = offsetof(struct tenant, credit_limit),
      .max = BODY_MONEY_MAX},
-    {.name = "price_book", .type = BODY_OWN, .flags = BODY_PLATFORM, .read = read_book},
+    {.name = "price_book",
+     .type = BODY_OWN,
+     .read = read_book,
+     .flags = BODY_PLATFORM,
+     .as = BODY_ID,
+     .prefix = "pbk",
+     .choices = body_books},
     {.name = "markup_percent",
      .type = BODY_PERCENT,
      .flags = BODY_PLATFORM,
      .offset = offsetof(struct tenant, markup_ppm),
      .min = PRICE_MARKUP_MIN,
      .max = PRICE_MARKUP_MAX},
-    {.name = "limits", .type = BODY_UNSUPPORTED, .flags = BODY_PLATFORM},
+    {.name = "limits", .type = BODY_LIMITS, .flags = BODY_PLATFORM, .offset = offsetof(struct tenant, limits)},
     {.name = "budgets", .type = BODY_BUDGETS, .flags = BODY_PLATFORM, .offset = offsetof(struct tenant, budgets)},
     {.name = "policy", .type = BODY_POLICY, .flags = BODY_PLATFORM, .offset = offsetof(struct tenant, policy)},
     {.name = "in_doubt",
@@ -79,6 +91,7 @@ static const struct body_field fields[] = {
      .otherwise = RECORD_ACTIVE,
      .choices = statuses},
 };
+const struct body_table tenant_fields = BODY_TABLE(fields);
 
 /* ---- rendering ---- */
 
@@ -100,23 +113,21 @@ static void render_tenant(const struct record *record, const struct refs *refs, 
     render_json(out, "limits", t->limits, "null");
     render_json(out, "budgets", t->budgets, "[]");
     render_text_or_null(out, "in_doubt", t->in_doubt >= 0 ? rules[t->in_doubt] : NULL);
-    if (refs != NULL) {
-        render_id(out, "price_book", "pbk", refs->book);
+    render_id(out, "price_book", "pbk", refs->book);
+    if (!refs->audit) {
         render_open(out, "balance", '{');
         wallet_render_balance(out, &refs->balance);
         render_close(out, '}');
-    } else {
-        render_int_or_null(out, "price_book_row", t->book_row);
     }
     noun_render_tail(record, out);
 }
 
 /* The balance is that of a tenant without transfers; the store's own replaces it where there is one. */
-static void refer_tenant(const struct catalog *catalog, const struct record *record, struct refs *refs)
+static void refer_tenant(const struct store_names *names, const struct record *record, struct refs *refs)
 {
     const struct tenant *t = (const struct tenant *)record;
 
-    refs->book = catalog_id(catalog, RECORD_BOOK, t->book_row);
+    refs->book = names_id(names, RECORD_BOOK, t->book_row);
     refs->balance = (struct store_balance){.credit_limit = t->credit_limit};
 }
 
@@ -167,4 +178,5 @@ const struct noun noun_tenant = {
     .copy = copy_tenant,
     .change = change_tenant,
     .has_external_id = true,
+    .statuses = statuses,
 };

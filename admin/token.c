@@ -1,5 +1,5 @@
 /* token.c - admin tokens: for the platform or for one tenant, to change things or only to look. The secret is shown
- * once. */
+ * once. A token never makes one that may more than itself, or for longer. */
 #include "body.h"
 #include "render.h"
 
@@ -27,6 +27,7 @@ static enum err_code read_scope(struct admin_call *call, const char *name, struc
     return ERR_OK;
 }
 
+static const struct body_choice scopes[] = {{"platform", 0}, {NULL, 0}}; /* besides a tenant's id */
 static const struct body_choice roles[] = {{"admin", ADMIN_ADMIN}, {"viewer", ADMIN_VIEWER}, {NULL, 0}};
 
 static const struct body_field fields[] = {
@@ -36,7 +37,7 @@ static const struct body_field fields[] = {
      .offset = offsetof(struct admin_token, super.name),
      .cap = LIMIT_NAME,
      .min = 1},
-    {.name = "scope", .type = BODY_OWN, .read = read_scope},
+    {.name = "scope", .type = BODY_OWN, .read = read_scope, .as = BODY_ID, .prefix = "ten", .choices = scopes},
     {.name = "role",
      .type = BODY_CHOICE,
      .offset = offsetof(struct admin_token, role),
@@ -44,6 +45,7 @@ static const struct body_field fields[] = {
      .choices = roles},
     {.name = "expires_at", .type = BODY_TIME, .offset = offsetof(struct admin_token, expires_at)},
 };
+const struct body_table token_fields = BODY_TABLE(fields);
 
 static void render_token(const struct record *record, const struct refs *refs, struct buf *out)
 {
@@ -55,17 +57,18 @@ static void render_token(const struct record *record, const struct refs *refs, s
     render_text(out, "name", slice_from(record->name));
     if (token->tenant_row == 0)
         render_text(out, "scope", SLICE("platform"));
-    else if (refs != NULL)
+    else
         render_id(out, "scope", "ten", refs->tenant);
     render_text(out, "role", token->role == ADMIN_ADMIN ? SLICE("admin") : SLICE("viewer"));
     render_time(out, "expires_at", token->expires_at);
-    render_time(out, "created_at", record->created_at);
-    render_close(out, '}');
+    if (!refs->audit)
+        render_time(out, "last_used_at", token->last_used_at);
+    noun_render_tail(record, out);
 }
 
-static void refer_token(const struct catalog *catalog, const struct record *record, struct refs *refs)
+static void refer_token(const struct store_names *names, const struct record *record, struct refs *refs)
 {
-    refs->tenant = catalog_id(catalog, RECORD_TENANT, ((const struct admin_token *)record)->tenant_row);
+    refs->tenant = names_id(names, RECORD_TENANT, ((const struct admin_token *)record)->tenant_row);
 }
 
 static int64_t owner_of_token(const struct record *record)
@@ -82,12 +85,25 @@ static struct record *copy_token(const struct record *record)
     return &token->super;
 }
 
+/* What a token makes does not outlive it. */
+static enum err_code limit_life(const struct admin_call *call, struct admin_token *token, struct err *err)
+{
+    int64_t most = call->who.expires_at;
+
+    if (most != 0 && token->expires_at > most)
+        return err_set(err, ERR_FORBIDDEN, "expires_at", "A token cannot make one that expires after itself.");
+    if (most != 0 && token->expires_at == 0)
+        token->expires_at = most;
+    return ERR_OK;
+}
+
 void token_create(struct admin_call *call)
 {
     struct admin_token *token = record_create(RECORD_ADMIN_TOKEN, 0);
     struct err err;
 
-    if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, token, &err) == ERR_OK) {
+    if (body_read(call, fields, sizeof(fields) / sizeof(fields[0]), true, token, &err) == ERR_OK &&
+        limit_life(call, token, &err) == ERR_OK) {
         secret_make_key(call->house->secrets, SECRET_ADMIN_TOKEN, call->secret, token->digest);
         noun_create(call, &token->super);
         return;

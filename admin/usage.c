@@ -1,191 +1,110 @@
-/* usage.c - usage records: one row a finished request, newest first.
+/* usage.c - usage records: one row a finished request, newest first; a page of them, or all as CSV or NDJSON.
  *
- * The filters' ids are looked up in the store one after the other (revoked keys have usage, too, and are in no
- * catalog), then the records are asked for. A tenant's token sees neither cost nor channel, and its margin is retail -
- * wholesale. */
+ * The filters' ids are looked up first (filter.c), then the records are asked for page by page. An export asks for the
+ * next page before it writes the last one, so that store and loop work at the same time; it holds two pages and two
+ * pieces (stream.c), whatever its length. A tenant's token sees neither cost nor channel, and its margin is retail -
+ * wholesale. The call's loop. */
 #include <stdlib.h>
 
+#include "filter.h"
 #include "page.h"
 #include "render.h"
-#include "house.h"
+#include "stream.h"
 
-struct id_filter {
-    const char *name;
-    enum record_kind kind;
-    const char *word;
-    char text[ID_TEXT * 2];
-    int64_t row;
+enum { EXPORT_PAGE = 250 }; /* records that are asked for at once */
+_Static_assert((int)EXPORT_PAGE <= (int)STORE_EXPORT, "what the store gives at once");
+
+struct usage_ask {
+    struct filter super;
+    char limit_text[16], after_text[ID_TEXT * 2], request_text[ID_TEXT * 2], format_text[16];
+    enum stream_format format;
+    int limit;
+    bool all; /* an export to the end, not a page */
+    bool headed;
+    int64_t after_seq;
+    struct id request;
+    struct usage_record *pages[2]; /* an export's, by turns the store's and the one that is written; owned */
+    int turn;
 };
 
-enum { FILTER_TENANT = 0, FILTER_CUSTOMER, FILTER_KEY, FILTER_CHANNEL };
-
-struct usage_filter {
-    struct page page;
-    struct id_filter ids[ADMIN_FILTERS];
-    int next_id;
-    char model[LIMIT_MODEL], operation_text[LIMIT_NAME], size[LIMIT_SIZE], quality[LIMIT_QUALITY];
-    char start_text[CLOCK_TEXT * 2], end_text[CLOCK_TEXT * 2];
-    enum image_operation operation;
-    int64_t start_time, end_time, after_seq;
-};
-
-static struct usage_filter *filter_create(void)
+static void drop_ask(void *state)
 {
-    struct usage_filter *f = mem_zalloc(sizeof(*f));
+    struct usage_ask *ask = state;
 
-    f->ids[FILTER_TENANT] = (struct id_filter){.name = "tenant", .kind = RECORD_TENANT, .word = "tenant"};
-    f->ids[FILTER_CUSTOMER] = (struct id_filter){.name = "customer", .kind = RECORD_CUSTOMER, .word = "customer"};
-    f->ids[FILTER_KEY] = (struct id_filter){.name = "key", .kind = RECORD_KEY, .word = "key"};
-    f->ids[FILTER_CHANNEL] = (struct id_filter){.name = "channel", .kind = RECORD_CHANNEL, .word = "channel"};
-    return f;
+    free(ask->pages[0]);
+    free(ask->pages[1]);
+    free(ask);
 }
 
 /* ---- reading the query ---- */
 
-static enum err_code read_time(const char *name, const char *text, int64_t *out, struct err *err)
+static enum err_code read_after(struct usage_ask *ask, struct err *err)
 {
-    if (text[0] == '\0' || clock_parse(slice_from(text), out))
+    struct id id;
+
+    if (ask->after_text[0] == '\0')
         return ERR_OK;
-    return err_set(
-        err, ERR_INVALID_VALUE, name,
-        "Invalid value for '%s': expected a time such as '2030-01-31T12:00:00Z' or Unix seconds, but got '%s' instead.",
-        name, text);
+    if (!id_parse("use", slice_from(ask->after_text), &id) || id_seq(id) <= 0)
+        return err_set(err, ERR_INVALID_VALUE, "after",
+                       "Invalid value for 'after': '%.40s' is not a cursor of this list.", ask->after_text);
+    ask->after_seq = id_seq(id);
+    return ERR_OK;
 }
 
-static enum err_code read_values(struct usage_filter *f, struct err *err)
+static enum err_code read_request(struct usage_ask *ask, struct err *err)
 {
+    if (ask->request_text[0] == '\0' ||
+        (id_parse("req", slice_from(ask->request_text), &ask->request) && !id_is_zero(ask->request)))
+        return ERR_OK;
+    return err_set(err, ERR_INVALID_VALUE, "request_id", "Invalid value for 'request_id': '%.40s' is no request's id.",
+                   ask->request_text);
+}
+
+static enum err_code read_query(const struct admin_call *call, struct usage_ask *ask, struct err *err)
+{
+    struct query_field fields[QUERY_FIELDS];
+    size_t n = 0;
     enum err_code code;
 
-    if (f->operation_text[0] != '\0' && !price_operation_parse(slice_from(f->operation_text), &f->operation))
-        return err_set(err, ERR_INVALID_VALUE, "operation",
-                       "Invalid value: '%.40s'. Supported values are: 'generations', 'edits', and 'variations'.",
-                       f->operation_text);
-    code = read_time("start_time", f->start_text, &f->start_time, err);
+    filter_add_fields(&ask->super, fields, &n);
+    fields[n++] = (struct query_field){.name = "limit", .out = ask->limit_text, .cap = sizeof(ask->limit_text)};
+    fields[n++] = (struct query_field){.name = "after", .out = ask->after_text, .cap = sizeof(ask->after_text)};
+    fields[n++] =
+        (struct query_field){.name = "request_id", .out = ask->request_text, .cap = sizeof(ask->request_text)};
+    fields[n++] = (struct query_field){.name = "format", .out = ask->format_text, .cap = sizeof(ask->format_text)};
+    code = query_read(front_call_query(call->front), call->who.tenant_row == 0, fields, n, err);
     if (code == ERR_OK)
-        code = read_time("end_time", f->end_text, &f->end_time, err);
-    return code;
-}
-
-static enum err_code read_query(const struct admin_call *call, struct usage_filter *f, struct err *err)
-{
-    struct page_field fields[PAGE_FIELDS] = {
-        {"model", f->model, sizeof(f->model)},
-        {"operation", f->operation_text, sizeof(f->operation_text)},
-        {"size", f->size, sizeof(f->size)},
-        {"quality", f->quality, sizeof(f->quality)},
-        {"start_time", f->start_text, sizeof(f->start_text)},
-        {"end_time", f->end_text, sizeof(f->end_text)},
-    };
-    size_t n = 6;
-    enum err_code code;
-
-    for (int i = 0; i < ADMIN_FILTERS; i++) {
-        if (i != FILTER_CHANNEL || call->who.tenant_row == 0) /* a tenant does not know that there are channels */
-            fields[n++] = (struct page_field){f->ids[i].name, f->ids[i].text, sizeof(f->ids[i].text)};
-    }
-    code = page_read(front_call_query(call->front), "use", fields, n, &f->page, err);
+        code = query_int("limit", ask->limit_text, 1, PAGE_LIMIT_MAX, &ask->limit, err);
     if (code == ERR_OK)
-        code = page_seq(&f->page, &f->after_seq, err);
-    return code != ERR_OK ? code : read_values(f, err);
+        code = read_after(ask, err);
+    if (code == ERR_OK)
+        code = read_request(ask, err);
+    if (code == ERR_OK)
+        code = stream_choose(call, ask->format_text, 1u << STREAM_JSON | 1u << STREAM_CSV | 1u << STREAM_NDJSON,
+                             &ask->format, err);
+    return code == ERR_OK ? filter_read(&ask->super, err) : code;
 }
 
-/* ---- rendering ---- */
+/* ---- asking ---- */
 
-static void render_flags(const struct usage_record *u, struct buf *out)
+static void ask_page(struct admin_call *call, void (*next)(struct admin_call *call))
 {
-    static const char *const names[] = {"estimated",   "untrusted_usage", "fewer_images", "in_doubt",
-                                        "client_gone", "overage",         "test"};
+    const struct usage_ask *ask = call->state;
+    struct store_usage_query *query;
 
-    render_open(out, "flags", '[');
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if ((u->flags & 1u << i) != 0)
-            render_text(out, NULL, slice_from(names[i]));
-    }
-    render_close(out, ']');
+    admin_begin(call, OP_USAGE);
+    query = &call->op.question->of.usage;
+    query->filter = ask->super.of;
+    query->request = ask->request;
+    query->after_seq = ask->after_seq;
+    query->limit = ask->limit;
+    query->page = ask->pages[ask->turn];
+    admin_submit(call, next);
 }
 
-_Static_assert(USAGE_ESTIMATED == 1u << 0 && USAGE_UNTRUSTED == 1u << 1 && USAGE_FEWER_IMAGES == 1u << 2 &&
-                   USAGE_IN_DOUBT == 1u << 3 && USAGE_CLIENT_GONE == 1u << 4 && USAGE_OVERAGE == 1u << 5 &&
-                   USAGE_TEST == 1u << 6,
-               "the flags' names stand in the order of their bits");
+/* ---- a page ---- */
 
-static void render_tokens(const struct usage_record *u, struct buf *out)
-{
-    static const struct {
-        const char *name;
-        enum price_unit unit;
-    } tokens[] = {
-        {"text_input_tokens", PRICE_TEXT_INPUT},     {"cached_text_input_tokens", PRICE_CACHED_TEXT_INPUT},
-        {"image_input_tokens", PRICE_IMAGE_INPUT},   {"cached_image_input_tokens", PRICE_CACHED_IMAGE_INPUT},
-        {"image_output_tokens", PRICE_IMAGE_OUTPUT}, {"text_output_tokens", PRICE_TEXT_OUTPUT},
-    };
-
-    for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
-        render_int(out, tokens[i].name, u->quantities.of[tokens[i].unit]);
-}
-
-static void render_money(const struct usage_record *u, bool platform, struct buf *out)
-{
-    int64_t margin = 0;
-
-    if (platform)
-        render_nano(out, "cost", u->cost);
-    render_nano(out, "wholesale", u->wholesale);
-    render_nano(out, "retail", u->retail);
-    /* both are charges, never negative: no difference of theirs overflows */
-    margin = platform ? u->wholesale - u->cost : u->retail - u->wholesale;
-    render_nano(out, "margin", margin);
-    render_nano(out, "refunded", u->refunded);
-}
-
-static void render_attempts(const struct usage_record *u, bool platform, struct buf *out)
-{
-    render_open(out, "attempts", '[');
-    render_open(out, NULL, '{');
-    if (platform)
-        render_id(out, "channel", "chn", u->channel_id);
-    render_int_or_null(out, "status", u->status);
-    render_text(out, "outcome", (u->flags & USAGE_IN_DOUBT) != 0 ? SLICE("in_doubt") : SLICE("delivered"));
-    render_int(out, "duration_ms", u->upstream_ms);
-    render_close(out, '}');
-    render_close(out, ']');
-}
-
-static void render_names(const struct usage_record *u, bool platform, struct buf *out)
-{
-    render_id(out, "tenant", "ten", u->tenant_id);
-    render_id(out, "customer", "cus", u->customer_id);
-    render_id(out, "key", "key", u->key_id);
-    if (platform)
-        render_id(out, "channel", "chn", u->channel_id);
-    render_text(out, "model", slice_from(u->call.model));
-    render_text_or_null(out, "operation", price_operation_name(u->call.operation));
-    render_text_or_null(out, "size", u->call.size);
-    render_text_or_null(out, "quality", u->call.quality);
-}
-
-void usage_render(const struct usage_record *u, bool platform, struct buf *out)
-{
-    render_open(out, NULL, '{');
-    render_id(out, "id", "use", id_from_seq(u->created_at, u->seq));
-    render_text(out, "object", SLICE("usage_record"));
-    render_time(out, "created_at", u->created_at);
-    render_id(out, "request_id", "req", u->request);
-    render_text_or_null(out, "upstream_request_id", u->upstream_request_id);
-    render_names(u, platform, out);
-    render_bool(out, "stream", u->call.stream);
-    render_int(out, "n", u->call.n);
-    render_int(out, "images", u->images);
-    render_int(out, "partial_images", u->partial_images);
-    render_tokens(u, out);
-    render_money(u, platform, out);
-    render_flags(u, out);
-    render_attempts(u, platform, out);
-    render_int(out, "duration_ms", u->duration_ms);
-    render_close(out, '}');
-}
-
-static void reply_records(struct admin_call *call)
+static void reply_page(struct admin_call *call)
 {
     const struct store_usage_query *query = &call->op.question->of.usage;
     bool platform = call->who.tenant_row == 0;
@@ -206,110 +125,77 @@ static void reply_records(struct admin_call *call)
     buf_dispose(&out);
 }
 
-/* ---- asking ---- */
+/* ---- an export ---- */
 
-static void ask_records(struct admin_call *call)
+static void write_records(struct admin_call *call, struct usage_ask *ask, const struct usage_record *records, int n)
 {
-    const struct usage_filter *f = call->filter;
-    struct store_usage_query *query;
+    bool platform = call->who.tenant_row == 0;
+    struct buf *out = stream_out(call);
 
-    admin_begin(call, OP_USAGE);
-    query = &call->op.question->of.usage;
-    query->tenant_row = call->who.tenant_row != 0 ? call->who.tenant_row : f->ids[FILTER_TENANT].row;
-    query->customer_row = f->ids[FILTER_CUSTOMER].row;
-    query->key_row = f->ids[FILTER_KEY].row;
-    query->channel_row = f->ids[FILTER_CHANNEL].row;
-    memcpy(query->model, f->model, sizeof(query->model));
-    memcpy(query->size, f->size, sizeof(query->size));
-    memcpy(query->quality, f->quality, sizeof(query->quality));
-    query->operation = f->operation;
-    query->start_time = f->start_time;
-    query->end_time = f->end_time;
-    query->after_seq = f->after_seq;
-    query->limit = f->page.limit;
-    call->failed = NULL;
-    admin_submit(call, reply_records);
-}
-
-static void fail_filter(struct admin_call *call, const struct id_filter *filter)
-{
-    struct err err;
-
-    (void)admin_no_such(&err, filter->word, filter->name, slice_from(filter->text));
-    admin_fail(call, &err);
-}
-
-static bool filter_not_found(struct admin_call *call, const struct err *err)
-{
-    if (err->code != ERR_NOT_FOUND)
-        return false;
-    fail_filter(call, &call->filter->ids[call->filter->next_id]);
-    return true;
-}
-
-static void find_next(struct admin_call *call);
-
-static int64_t owner_of(const struct record *record)
-{
-    switch (record->kind) {
-    case RECORD_TENANT:
-        return record->row;
-    case RECORD_CUSTOMER:
-        return ((const struct customer *)record)->tenant_row;
-    case RECORD_KEY:
-        return ((const struct api_key *)record)->tenant_row;
-    default:
-        return 0;
+    if (!ask->headed && ask->format == STREAM_CSV)
+        usage_render_csv_head(platform, out);
+    ask->headed = true;
+    for (int i = 0; i < n; i++) {
+        if (ask->format == STREAM_CSV) {
+            usage_render_csv(&records[i], platform, out);
+        } else {
+            usage_render(&records[i], platform, out);
+            buf_append_char(out, '\n');
+        }
     }
 }
 
-static void filter_found(struct admin_call *call)
-{
-    struct id_filter *filter = &call->filter->ids[call->filter->next_id];
-    const struct store_list *list = &call->op.list;
+static void export_more(struct admin_call *call);
 
-    if (list->n != 1 || (call->who.tenant_row != 0 && owner_of(list->items[0]) != call->who.tenant_row)) {
-        fail_filter(call, filter);
+static void page_came(struct admin_call *call)
+{
+    struct usage_ask *ask = call->state;
+    const struct usage_record *records = ask->pages[ask->turn];
+    int n = call->op.question->of.usage.n;
+    bool more = call->op.question->of.usage.more && ask->all;
+
+    ask->turn = !ask->turn;
+    if (more)
+        ask->after_seq = records[n - 1].seq;
+    if (more && !stream_full(call))
+        export_more(call);
+    write_records(call, ask, records, n);
+    if (more)
+        stream_push(call);
+    else
+        stream_end(call);
+}
+
+static void export_more(struct admin_call *call)
+{
+    ask_page(call, page_came);
+}
+
+static void begin(struct admin_call *call)
+{
+    struct usage_ask *ask = call->state;
+
+    ask->all = ask->format != STREAM_JSON && ask->limit == 0;
+    if (ask->limit == 0)
+        ask->limit = ask->all ? EXPORT_PAGE : PAGE_LIMIT;
+    if (ask->format == STREAM_JSON) {
+        ask_page(call, reply_page);
         return;
     }
-    filter->row = list->items[0]->row;
-    call->filter->next_id++;
-    find_next(call);
-}
-
-/* Looks up the next id that the query names; when there is none left, asks for the records. */
-static void find_next(struct admin_call *call)
-{
-    struct usage_filter *f = call->filter;
-    struct store_list *list = &call->op.list;
-    struct id id;
-
-    while (f->next_id < ADMIN_FILTERS && f->ids[f->next_id].text[0] == '\0')
-        f->next_id++;
-    if (f->next_id == ADMIN_FILTERS) {
-        ask_records(call);
-        return;
-    }
-    if (!id_parse(record_prefix(f->ids[f->next_id].kind), slice_from(f->ids[f->next_id].text), &id)) {
-        fail_filter(call, &f->ids[f->next_id]);
-        return;
-    }
-    admin_begin(call, OP_LIST);
-    list->super.question = STORE_GET;
-    list->kind = f->ids[f->next_id].kind;
-    list->id = id;
-    list->limit = 1;
-    call->failed = filter_not_found;
-    admin_submit(call, filter_found);
+    for (int i = 0; i < 2; i++)
+        ask->pages[i] = mem_alloc((size_t)ask->limit * sizeof(struct usage_record));
+    stream_open(call, ask->format, "usage-records", export_more);
 }
 
 void usage_records(struct admin_call *call)
 {
+    struct usage_ask *ask = mem_zalloc(sizeof(*ask));
     struct err err;
 
-    call->filter = filter_create();
-    if (read_query(call, call->filter, &err) == ERR_OK)
-        find_next(call);
+    filter_init(&ask->super);
+    admin_keep(call, ask, drop_ask);
+    if (read_query(call, ask, &err) == ERR_OK)
+        filter_resolve(call, begin);
     else
         admin_fail(call, &err);
 }
@@ -340,7 +226,8 @@ void usage_fetch(struct admin_call *call, void (*next)(struct admin_call *call))
     }
     admin_begin(call, OP_USAGE);
     query = &call->op.question->of.usage;
-    query->tenant_row = call->who.tenant_row;
+    if (call->who.tenant_row != 0)
+        query->filter.tenants = (struct filter_rows){1, {call->who.tenant_row}};
     query->seq = id_seq(call->id);
     query->limit = 1;
     call->found = next;

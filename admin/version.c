@@ -17,7 +17,9 @@ enum {
     VERSIONS_REPLY = ADMIN_REPLY / 2 /* bytes after which a page of versions ends: the last one may take as many */
 };
 
-#define NOW_GRACE (5 * CLOCK_SECOND) /* so long ago is still now: the way here takes time, and clocks differ */
+#define RATE_MAX INT64_C(1000000000000000000) /* pico: a million dollars */
+#define SUPPORTED "Invalid value: "           /* how the message of a value outside its list begins */
+#define NOW_GRACE (5 * CLOCK_SECOND)          /* so long ago is still now: the way here takes time, and clocks differ */
 
 struct version_body {
     int64_t effective_from; /* 0: now */
@@ -39,76 +41,91 @@ static enum err_code nest(size_t i, struct err *err)
     at = strstr(message, quoted);
     if (at != NULL)
         return err_set(err, err->code, param, "%.*s'%s'%s", (int)(at - message), message, param, at + strlen(quoted));
-    return err_set(err, err->code, param, "Invalid value for '%s': %s", param, message);
+    at = strncmp(message, SUPPORTED, strlen(SUPPORTED)) == 0 ? message + strlen(SUPPORTED) : message;
+    return err_set(err, err->code, param, "Invalid value for '%s': %s", param, at);
 }
 
-static enum err_code read_text(struct json_object *rate, const char *name, bool required, char *out, size_t cap,
+struct rate_body {
+    char model[LIMIT_MODEL];
+    int operation; /* enum image_operation */
+    char size[LIMIT_SIZE], quality[LIMIT_QUALITY];
+    int unit;       /* enum price_unit */
+    int64_t amount; /* pico-dollars for <per> units */
+    int64_t per;
+};
+
+static const struct body_choice operations[] = {{"generations", OPERATION_GENERATIONS},
+                                                {"edits", OPERATION_EDITS},
+                                                {"variations", OPERATION_VARIATIONS},
+                                                {NULL, 0}};
+
+static const struct body_choice units[] = {{"image", PRICE_IMAGE},
+                                           {"request", PRICE_REQUEST},
+                                           {"text_input_token", PRICE_TEXT_INPUT},
+                                           {"cached_text_input_token", PRICE_CACHED_TEXT_INPUT},
+                                           {"image_input_token", PRICE_IMAGE_INPUT},
+                                           {"cached_image_input_token", PRICE_CACHED_IMAGE_INPUT},
+                                           {"image_output_token", PRICE_IMAGE_OUTPUT},
+                                           {"text_output_token", PRICE_TEXT_OUTPUT},
+                                           {NULL, 0}};
+
+/* Left out or null, operation, size and quality stand for any. */
+static const struct body_field rate_fields[] = {
+    {.name = "model",
+     .type = BODY_TEXT,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct rate_body, model),
+     .cap = LIMIT_MODEL,
+     .min = 1},
+    {.name = "operation",
+     .type = BODY_CHOICE,
+     .offset = offsetof(struct rate_body, operation),
+     .otherwise = OPERATION_ANY,
+     .choices = operations},
+    {.name = "size", .type = BODY_TEXT, .offset = offsetof(struct rate_body, size), .cap = LIMIT_SIZE, .min = 1},
+    {.name = "quality",
+     .type = BODY_TEXT,
+     .offset = offsetof(struct rate_body, quality),
+     .cap = LIMIT_QUALITY,
+     .min = 1},
+    {.name = "unit",
+     .type = BODY_CHOICE,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct rate_body, unit),
+     .choices = units},
+    {.name = "amount",
+     .type = BODY_RATE,
+     .flags = BODY_REQUIRED,
+     .offset = offsetof(struct rate_body, amount),
+     .max = RATE_MAX},
+    {.name = "per",
+     .type = BODY_INT,
+     .offset = offsetof(struct rate_body, per),
+     .min = 1,
+     .max = PER_MAX,
+     .otherwise = 1},
+};
+static const struct body_table rate_table = BODY_TABLE(rate_fields);
+static const struct body_field rate_object = {.type = BODY_OBJECT, .members = &rate_table};
+
+static enum err_code fill_rate(const struct rate_body *body, struct price_rate *out, struct err *err)
+{
+    memcpy(out->model, body->model, sizeof(out->model));
+    memcpy(out->size, body->size, sizeof(out->size));
+    memcpy(out->quality, body->quality, sizeof(out->quality));
+    out->operation = (enum image_operation)body->operation;
+    out->unit = (enum price_unit)body->unit;
+    if (body->amount % body->per != 0)
+        return err_set(err, ERR_INVALID_VALUE, "amount",
+                       "The rate is not a whole number of pico-dollars for one unit.");
+    out->pico = body->amount / body->per;
+    return ERR_OK;
+}
+
+static enum err_code read_rate(struct admin_call *call, size_t i, struct json_object *rate, struct price_rate *out,
                                struct err *err)
 {
-    struct json_object *value;
-
-    out[0] = '\0';
-    if (json_find(rate, name, &value))
-        return body_text(name, value, 1, out, cap, err);
-    return required ? err_set(err, ERR_MISSING_PARAMETER, name, "Missing required parameter: '%s'.", name) : ERR_OK;
-}
-
-/* What is sold. */
-static enum err_code read_item(struct json_object *rate, struct price_rate *out, struct err *err)
-{
-    char operation[LIMIT_NAME];
-    enum err_code code = read_text(rate, "model", true, out->model, sizeof(out->model), err);
-
-    if (code == ERR_OK)
-        code = read_text(rate, "operation", false, operation, sizeof(operation), err);
-    if (code == ERR_OK && operation[0] != '\0' && !price_operation_parse(slice_from(operation), &out->operation))
-        code = err_set(err, ERR_INVALID_VALUE, "operation",
-                       "Invalid value for 'operation': '%.40s'. Supported values are: 'generations', 'edits', and "
-                       "'variations'.",
-                       operation);
-    if (code == ERR_OK)
-        code = read_text(rate, "size", false, out->size, sizeof(out->size), err);
-    if (code == ERR_OK)
-        code = read_text(rate, "quality", false, out->quality, sizeof(out->quality), err);
-    return code;
-}
-
-static enum err_code refuse_unit(const char *unit, struct err *err)
-{
-    struct buf names;
-    enum err_code code;
-
-    buf_init(&names, LIMIT_ERROR_MESSAGE);
-    for (int i = 0; i < PRICE_UNITS; i++)
-        buf_printf(&names, "%s'%s'", i == 0 ? "" : ", ", price_unit_name((enum price_unit)i));
-    code = err_set(err, ERR_INVALID_VALUE, "unit", "Invalid value for 'unit': '%.40s'. Supported values are: %.*s.",
-                   unit, (int)names.len, names.p);
-    buf_dispose(&names);
-    return code;
-}
-
-/* What a unit of it costs. */
-static enum err_code read_price(struct json_object *rate, struct price_rate *out, struct err *err)
-{
-    char unit[LIMIT_NAME];
-    struct slice amount;
-    int64_t per = 1;
-    enum err_code code = read_text(rate, "unit", true, unit, sizeof(unit), err);
-
-    if (code == ERR_OK && !price_unit_parse(slice_from(unit), &out->unit))
-        code = refuse_unit(unit, err);
-    if (code == ERR_OK)
-        code = json_get_slice(rate, "amount", true, &amount, NULL, err);
-    if (code == ERR_OK)
-        code = json_get_int(rate, "per", 1, PER_MAX, &per, NULL, err);
-    if (code == ERR_OK)
-        code = price_parse_amount(amount, per, &out->pico, err);
-    return code;
-}
-
-static enum err_code read_rate(size_t i, struct json_object *rate, struct price_rate *out, struct err *err)
-{
-    static const char *const names[] = {"model", "operation", "size", "quality", "unit", "amount", "per", NULL};
+    struct rate_body body = {0};
     char place[LIMIT_ERROR_PARAM];
     enum err_code code;
 
@@ -116,11 +133,9 @@ static enum err_code read_rate(size_t i, struct json_object *rate, struct price_
         (void)snprintf(place, sizeof(place), "rates[%zu]", i);
         return body_wrong_type(place, "an object", rate, err);
     }
-    code = json_only(rate, names, err);
+    code = body_read_object(call, rate, rate_table.fields, rate_table.n, true, &body, err);
     if (code == ERR_OK)
-        code = read_item(rate, out, err);
-    if (code == ERR_OK)
-        code = read_price(rate, out, err);
+        code = fill_rate(&body, out, err);
     return code == ERR_OK ? ERR_OK : nest(i, err);
 }
 
@@ -131,7 +146,6 @@ static enum err_code read_rates(struct admin_call *call, const char *name, struc
     enum err_code code = ERR_OK;
     size_t n;
 
-    (void)call;
     if (value == NULL)
         return err_set(err, ERR_MISSING_PARAMETER, name, "Missing required parameter: '%s'.", name);
     if (!json_object_is_type(value, json_type_array))
@@ -142,7 +156,7 @@ static enum err_code read_rates(struct admin_call *call, const char *name, struc
                        name, VERSION_RATES, n);
     body->rates = mem_zalloc(n * sizeof(body->rates[0]));
     for (size_t i = 0; i < n && code == ERR_OK; i++)
-        code = read_rate(i, json_object_array_get_idx(value, i), &body->rates[i], err);
+        code = read_rate(call, i, json_object_array_get_idx(value, i), &body->rates[i], err);
     body->n = n;
     return code;
 }
@@ -152,6 +166,7 @@ static enum err_code read_effective_from(struct admin_call *call, const char *na
 {
     struct version_body *body = target;
     int64_t now = clock_wall(), at;
+    unsigned long long seconds;
     struct slice text;
 
     (void)call;
@@ -161,7 +176,7 @@ static enum err_code read_effective_from(struct admin_call *call, const char *na
     if (!json_object_is_type(value, json_type_string))
         return body_wrong_type(name, "a string", value, err);
     text = (struct slice){json_object_get_string(value), (size_t)json_object_get_string_len(value)};
-    if (!clock_parse(text, &at))
+    if (slice_to_u64(text, &seconds) || !clock_parse(text, &at)) /* Unix seconds are for queries */
         return err_set(
             err, ERR_INVALID_VALUE, name,
             "Invalid value for '%s': expected a time such as '2030-01-31T12:00:00Z', but got '%.40s' instead.", name,
@@ -174,9 +189,17 @@ static enum err_code read_effective_from(struct admin_call *call, const char *na
 }
 
 static const struct body_field fields[] = {
-    {.name = "effective_from", .type = BODY_OWN, .read = read_effective_from},
-    {.name = "rates", .type = BODY_OWN, .flags = BODY_REQUIRED, .read = read_rates},
+    {.name = "effective_from", .type = BODY_OWN, .read = read_effective_from, .as = BODY_TIME},
+    {.name = "rates",
+     .type = BODY_OWN,
+     .flags = BODY_REQUIRED,
+     .read = read_rates,
+     .as = BODY_ARRAY,
+     .min = 1,
+     .max = VERSION_RATES,
+     .item = &rate_object},
 };
+const struct body_table version_fields = BODY_TABLE(fields);
 
 /* ---- the new version ---- */
 
@@ -296,19 +319,14 @@ void version_create(struct admin_call *call)
 
 /* ---- list ---- */
 
-/* How many versions, the oldest first, are older than the cursor's. */
-static enum err_code find_after(const struct price_book *book, const struct page *page, size_t *older, struct err *err)
+/* How many versions, the oldest first, are older than the cursor's: ids grow with time. */
+static size_t count_older(const struct price_book *book, struct id after)
 {
-    *older = book->n;
-    if (id_is_zero(page->after))
-        return ERR_OK;
-    for (size_t i = 0; i < book->n; i++) {
-        if (id_eq(book->versions[i]->id, page->after)) {
-            *older = i;
-            return ERR_OK;
-        }
-    }
-    return err_set(err, ERR_INVALID_VALUE, "after", "Invalid value for 'after': no such object.");
+    size_t n = book->n;
+
+    while (!id_is_zero(after) && n > 0 && memcmp(&book->versions[n - 1]->id, &after, sizeof(after)) >= 0)
+        n--;
+    return n;
 }
 
 static void list_fetched(struct admin_call *call, const struct record *record)
@@ -320,11 +338,11 @@ static void list_fetched(struct admin_call *call, const struct record *record)
     struct err err;
     size_t left;
 
-    if (page_read(front_call_query(call->front), "pbv", NULL, 0, &page, &err) != ERR_OK ||
-        find_after(book, &page, &left, &err) != ERR_OK) {
+    if (page_read(front_call_query(call->front), "pbv", NULL, 0, &page, &err) != ERR_OK) {
         admin_fail(call, &err);
         return;
     }
+    left = count_older(book, page.after);
     buf_init(&out, ADMIN_REPLY);
     render_list_open(&out);
     for (int n = 0; left > 0 && n < page.limit && out.len < VERSIONS_REPLY; n++) {

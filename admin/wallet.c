@@ -60,10 +60,13 @@ static enum err_code read_at(const struct admin_call *call, int64_t *at, struct 
     enum err_code code = page_read(front_call_query(call->front), "", &field, 1, NULL, err);
 
     *at = 0;
-    if (code != ERR_OK || text[0] == '\0' || (clock_parse(slice_from(text), at) && *at > 0))
+    if (code != ERR_OK || text[0] == '\0')
         return code;
-    return err_set(err, ERR_INVALID_VALUE, "at", "Invalid value for 'at': expected a time, but got '%s' instead.",
-                   text);
+    if (!clock_parse(slice_from(text), at))
+        return err_set(err, ERR_INVALID_VALUE, "at", "Invalid value for 'at': expected a time, but got '%s' instead.",
+                       text);
+    *at = *at > 0 ? *at : 1; /* 0 means now, to the store */
+    return ERR_OK;
 }
 
 static void ask_balance(struct admin_call *call, const struct record *record)

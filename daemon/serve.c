@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "admin/archive.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/base/notify.h"
@@ -54,6 +55,7 @@ struct daemon {
     struct store *store;
     struct relay_house *relay;
     struct admin_house *admin;
+    struct archive *archive;
     struct front *front;
     char cache[PATH_MAX];      /* the cache directory */
     struct catalog **catalogs; /* one a loop */
@@ -137,6 +139,32 @@ static enum err_code cache_path(const struct conf *c, char out[PATH_MAX], struct
     return fits ? ERR_OK : err_set(err, ERR_INVALID_VALUE, "server.cache_directory", "the path is too long");
 }
 
+/* In the directory that is the service's own, else beside the store. */
+static enum err_code archive_path(const struct conf *c, char out[PATH_MAX], struct err *err)
+{
+    const char *of_service = getenv("STATE_DIRECTORY");
+    struct slice first = {"", 0}, others;
+    bool fits;
+
+    if (c->retention_archive_directory[0] != '\0') {
+        fits = slice_copy(slice_from(c->retention_archive_directory), out, PATH_MAX);
+    } else if (of_service != NULL && of_service[0] != '\0') {
+        (void)slice_cut(slice_from(of_service), ':', &first, &others);
+        fits = first.len < PATH_MAX && snprintf(out, PATH_MAX, "%.*s/archive", (int)first.len, first.p) < PATH_MAX;
+    } else {
+        fits = conf_beside_store(c, "archive", out, PATH_MAX);
+    }
+    return fits ? ERR_OK : err_set(err, ERR_INVALID_VALUE, "retention.archive_directory", "the path is too long");
+}
+
+static enum err_code start_archive(struct daemon *d, struct err *err)
+{
+    char path[PATH_MAX];
+    enum err_code code = archive_path(d->conf, path, err);
+
+    return code == ERR_OK ? archive_start(d->store, path, d->conf->retention_records, &d->archive, err) : code;
+}
+
 static enum err_code open_cache(struct daemon *d, struct err *err)
 {
     enum err_code code = cache_path(d->conf, d->cache, err);
@@ -176,6 +204,7 @@ static enum err_code open_front(struct daemon *d, struct err *err)
          .http2 = true,
          .max_body = LIMIT_ADMIN_BODY,
          .request_timeout = c->server_request_timeout,
+         .error_ids = true,
          .routes = admin_routes,
          .ctx = d->admin},
     };
@@ -188,18 +217,25 @@ static enum err_code open_front(struct daemon *d, struct err *err)
     return front_open(&options, &d->front, err);
 }
 
-static void furnish_loops(struct daemon *d)
+static enum err_code furnish_loops(struct daemon *d, struct err *err)
 {
+    struct mailbox **boxes;
+    enum err_code code;
+
     d->loops = front_loops(d->front);
     d->catalogs = mem_zalloc((size_t)d->loops * sizeof(*d->catalogs));
+    boxes = mem_zalloc((size_t)d->loops * sizeof(*boxes));
     for (int i = 0; i < d->loops; i++) {
         struct loop *loop = front_loop(d->front, i);
 
         d->catalogs[i] = catalog_create();
-        catalog_fill(d->catalogs[i], d->store, loop_mailbox(loop));
+        boxes[i] = loop_mailbox(loop);
         loop_set(loop, LOOP_SLOT_CATALOG, d->catalogs[i]);
         relay_loop_init(d->relay, loop);
     }
+    code = catalog_fill(d->catalogs, boxes, d->loops, d->store, err);
+    free(boxes);
+    return code;
 }
 
 static void log_listening(const struct daemon *d)
@@ -230,8 +266,11 @@ static enum err_code open_rooms(struct daemon *d, struct err *err)
     code = open_front(d, err);
     if (code != ERR_OK)
         return code;
-    furnish_loops(d);
-    code = store_start(d->store, store_failed, d, err);
+    code = furnish_loops(d, err);
+    if (code == ERR_OK)
+        code = store_start(d->store, store_failed, d, err);
+    if (code == ERR_OK)
+        code = start_archive(d, err);
     return code == ERR_OK ? front_start_loops(d->front, err) : code;
 }
 
@@ -239,6 +278,9 @@ static void close_rooms(struct daemon *d)
 {
     if (d->front != NULL)
         front_stop(d->front);
+    if (d->relay != NULL)
+        relay_house_stop(d->relay);
+    archive_stop(d->archive);
     store_close(d->store);
     for (int i = 0; i < d->loops; i++)
         catalog_destroy(d->catalogs[i]);
@@ -273,6 +315,7 @@ static void publish(struct daemon *d, struct conf *fresh)
     buf_init(&keys, RESTART_KEYS);
     conf_restart_keys(d->started, fresh, &keys);
     relay_house_reload(d->relay, fresh);
+    archive_set_records(d->archive, fresh->retention_records);
     log_set_level(fresh->server_log_level);
     if (d->conf != d->started)
         conf_destroy(d->conf);

@@ -19,7 +19,8 @@
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 
-_Static_assert(FAILPOINT_PUT_APPLIED - FAILPOINT_HOLD_APPLIED == STORE_PUT, "failpoints go by enum store_kind");
+_Static_assert(FAILPOINT_PUT_MANY_APPLIED - FAILPOINT_HOLD_APPLIED == STORE_PUT_MANY,
+               "failpoints go by enum store_kind");
 
 static struct store_op *next_op(const struct store_op *op)
 {
@@ -70,9 +71,21 @@ static enum err_code apply_refund(struct store *s, struct store_refund *op)
 
     if (code == ERR_OK)
         code = s->engine->class->find_charge(s->engine, op->seq, charge, err);
+    if (code == ERR_OK && charge->usage.created_at < s->closed)
+        code = err_set(err, ERR_NOT_FOUND, NULL, "No such usage record."); /* it is about to go */
     if (code == ERR_OK)
         code = ledger_refund(s->ledger, op, charge, find_grant, s);
     free(charge);
+    return code;
+}
+
+static enum err_code apply_touch(struct store *s, struct store_touch *op)
+{
+    enum err_code code = ERR_OK;
+
+    TG_ASSERT(op->n >= 0 && op->n <= STORE_TOUCHES);
+    for (int i = 0; code == ERR_OK && i < op->n; i++)
+        code = s->engine->class->touch(s->engine, op->items[i].kind, op->items[i].row, op->items[i].at, &op->super.err);
     return code;
 }
 
@@ -99,6 +112,16 @@ static enum err_code apply_kind(struct store *s, struct store_op *op, struct rec
         return apply_refund(s, (struct store_refund *)op);
     case STORE_PUT:
         return put_apply(s, (struct store_put *)op, before);
+    case STORE_PRUNE:
+        return prune_apply(s, (struct store_prune *)op);
+    case STORE_PUT_MANY:
+        return put_many_apply(s, (struct store_put_many *)op);
+    case STORE_TOUCH:
+        return apply_touch(s, (struct store_touch *)op);
+    case STORE_STANDING:
+        return ledger_standing(s->ledger, (struct store_standing *)op);
+    case STORE_KEEP:
+        return ERR_OK;
     case STORE_KINDS:
         break;
     }
@@ -111,21 +134,23 @@ enum err_code batch_apply(struct store *s, struct store_op *op, struct record **
 
     *before = NULL;
     code = apply_kind(s, op, before);
-    if (code == ERR_OK && op->kind != STORE_PUT && FAILPOINT_NTH(HOLD_APPLIED, op->kind))
+    if (code == ERR_OK && op->kind <= STORE_PUT_MANY && op->kind != STORE_PUT && FAILPOINT_NTH(HOLD_APPLIED, op->kind))
         code = FAILPOINT_ERROR(&op->err);
     ledger_lapse(s->ledger); /* of lots that are gone, what a hold has just given back */
     return code;
 }
 
-/* A record that was given to a put that will not happen. */
-static void drop_record(struct store_op *op)
+/* The records that were given to a put that will not happen. */
+static void drop_records(struct store_op *op)
 {
-    struct store_put *put = (struct store_put *)op;
+    if (op->kind == STORE_PUT) {
+        struct store_put *put = (struct store_put *)op;
 
-    if (op->kind != STORE_PUT)
-        return;
-    record_unref(put->record);
-    put->record = NULL;
+        record_unref(put->record);
+        put->record = NULL;
+    } else if (op->kind == STORE_PUT_MANY) {
+        put_many_drop((struct store_put_many *)op);
+    }
 }
 
 static enum err_code apply_one(struct store *s, struct store_op *op)
@@ -137,7 +162,7 @@ static enum err_code apply_one(struct store *s, struct store_op *op)
     if (op->actor != NULL) {
         code = admin_apply(s, op);
         if (code != ERR_OK || op->actor->replayed) /* perhaps the put itself was never reached */
-            drop_record(op);
+            drop_records(op);
     } else {
         code = batch_apply(s, op, &before);
         record_unref(before);
@@ -172,6 +197,11 @@ static void count_op(const struct store_op *op)
     case STORE_CREDIT:
     case STORE_WITHDRAW:
     case STORE_PUT:
+    case STORE_PUT_MANY:
+    case STORE_TOUCH:
+    case STORE_STANDING:
+    case STORE_PRUNE:
+    case STORE_KEEP:
     case STORE_KINDS:
         break;
     }
@@ -193,7 +223,7 @@ static void count_batch(const struct store *s, const struct store_op *chain, int
 static void refuse_all(struct store *s, struct store_op *chain)
 {
     for (struct store_op *op = chain; op != NULL; op = next_op(op)) {
-        drop_record(op);
+        drop_records(op);
         if (op->actor != NULL) {
             op->actor->replayed = false;
             buf_clear(&op->actor->reply);
@@ -213,7 +243,7 @@ static void forget_doubts(struct store *s)
     s->n_doubts = 0;
 }
 
-static void fail(struct store *s, const char *why)
+void batch_fail(struct store *s, const char *why)
 {
     s->engine->class->rollback(s->engine);
     atomic_store(&s->healthy, false);
@@ -255,7 +285,7 @@ void batch_run(struct store *s, struct store_op *chain, size_t n)
     code = s->engine->class->begin(s->engine, &err);
     if (code != ERR_OK) {
         if (code == ERR_UNAVAILABLE)
-            fail(s, err.message);
+            batch_fail(s, err.message);
         refuse_all(s,
                    chain); /* when the database was only busy, nothing was touched and the next batch may fare better */
         return;
@@ -264,7 +294,7 @@ void batch_run(struct store *s, struct store_op *chain, size_t n)
         ledger_settle(s->ledger);
         count_batch(s, chain, began);
     } else {
-        fail(s, err.message);
+        batch_fail(s, err.message);
         refuse_all(s, chain);
     }
     forget_doubts(s);

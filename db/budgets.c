@@ -68,6 +68,15 @@ static const char *owner_of(const struct record *record, struct budget_owner *ow
     return NULL;
 }
 
+enum err_code budgets_check_record(const struct record *record, struct err *err)
+{
+    struct budget_owner owner;
+    const char *text = owner_of(record, &owner);
+    struct budget_list list;
+
+    return text != NULL ? budget_list_parse("budgets", slice_from(text), &list, err) : ERR_OK;
+}
+
 static enum err_code set_budgets(struct store *s, const struct record *record, struct err *err)
 {
     struct budget_owner owner;
@@ -87,6 +96,38 @@ static enum err_code set_budgets(struct store *s, const struct record *record, s
     return ledger_set_budgets(s->ledger, &owner, &list, zone_named(s, tenant != NULL ? tenant->timezone : "UTC"), err);
 }
 
+/* ---- keys: the store has them ---- */
+
+static enum err_code set_key_budgets(void *ctx, const struct api_key *key, struct err *err)
+{
+    return set_budgets(ctx, &key->super, err);
+}
+
+enum err_code load_key_budgets(struct store *s, struct err *err)
+{
+    return s->engine->class->budget_keys(s->engine, 0, 0, set_key_budgets, s, err);
+}
+
+static enum err_code forget_one(void *ctx, const struct api_key *key, struct err *err)
+{
+    static const struct budget_list none;
+    const struct budget_owner owner = {.kind = BUDGET_KEY, .row = key->super.row};
+    struct store *s = ctx;
+
+    return ledger_set_budgets(s->ledger, &owner, &none, NULL, err);
+}
+
+enum err_code forget_key_budgets(struct store *s, const struct record *owner, struct err *err)
+{
+    bool customer = owner->kind == RECORD_CUSTOMER;
+
+    return s->engine->class->budget_keys(s->engine,
+                                         customer ? ((const struct customer *)owner)->tenant_row : owner->row,
+                                         customer ? owner->row : 0, forget_one, s, err);
+}
+
+/* ---- a change ---- */
+
 static bool is_owned(const struct record *record, int64_t tenant_row)
 {
     struct budget_owner owner;
@@ -94,19 +135,28 @@ static bool is_owned(const struct record *record, int64_t tenant_row)
     return owner_of(record, &owner) != NULL && owner.tenant_row == tenant_row;
 }
 
-enum err_code put_budgets(struct store *s, const struct record *record, struct err *err)
+/* The days of a tenant are those of its customers and keys. */
+static enum err_code turn_owned(struct store *s, const struct record *tenant, struct err *err)
 {
-    static const enum record_kind kinds[] = {RECORD_CUSTOMER, RECORD_KEY};
+    const struct shelf *shelf = &s->directory.shelves[RECORD_CUSTOMER];
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; code == ERR_OK && i < shelf->n; i++)
+        if (is_owned(shelf->at[i], tenant->row))
+            code = set_budgets(s, shelf->at[i], err);
+    if (code == ERR_OK)
+        code = s->engine->class->budget_keys(s->engine, tenant->row, 0, set_key_budgets, s, err);
+    return code;
+}
+
+enum err_code put_budgets(struct store *s, const struct record *record, const struct record *before, struct err *err)
+{
     enum err_code code = ERR_OK;
 
     if (record->kind == RECORD_TENANT || record->kind == RECORD_CUSTOMER || record->kind == RECORD_KEY)
         code = set_budgets(s, record, err);
-    for (size_t k = 0; record->kind == RECORD_TENANT && s->started && k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-        const struct shelf *shelf = &s->directory.shelves[kinds[k]];
-
-        for (size_t i = 0; code == ERR_OK && i < shelf->n; i++)
-            if (is_owned(shelf->at[i], record->row))
-                code = set_budgets(s, shelf->at[i], err);
-    }
+    if (code == ERR_OK && record->kind == RECORD_TENANT && before != NULL && record->status != RECORD_DELETED &&
+        strcmp(((const struct tenant *)record)->timezone, ((const struct tenant *)before)->timezone) != 0)
+        code = turn_owned(s, record, err);
     return code;
 }

@@ -35,3 +35,32 @@ void chain_step(uint8_t hash[CHAIN_HASH], const struct transfer_row *transfers, 
     if (bytes != few)
         free(bytes);
 }
+
+static void put_text(struct buf *out, struct slice text)
+{
+    uint8_t length[8];
+
+    (void)put_number(length, (int64_t)text.len);
+    buf_append(out, length, sizeof(length));
+    buf_append_slice(out, text);
+}
+
+void chain_audit(uint8_t hash[SECRET_DIGEST], const struct audit_entry *entry)
+{
+    const int64_t numbers[] = {entry->head.seq, entry->at, entry->token_row, entry->tenant_row};
+    const struct slice texts[] = {slice_from(entry->action), slice_from(entry->object), slice_from(entry->peer),
+                                  entry->before, entry->after};
+    uint8_t few[sizeof(numbers)], *p = few;
+    struct buf bytes;
+
+    buf_init(&bytes, SIZE_MAX / 2);
+    buf_append(&bytes, hash, SECRET_DIGEST);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        p = put_number(p, numbers[i]);
+    buf_append(&bytes, few, sizeof(few));
+    buf_append(&bytes, entry->request.b, ID_BYTES);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        put_text(&bytes, texts[i]);
+    secret_fingerprint(bytes.p, bytes.len, hash);
+    buf_dispose(&bytes);
+}

@@ -47,6 +47,7 @@ void directory_put(struct directory *d, struct record *record)
     struct shelf *shelf = &d->shelves[record->kind];
     size_t place = find(shelf, record->row);
 
+    TG_ASSERT(record->kind != RECORD_KEY);
     if (place < shelf->n && shelf->at[place]->row == record->row) {
         record_unref(shelf->at[place]);
         shelf->at[place] = record;
@@ -80,14 +81,13 @@ static bool owned_by(const struct record *record, const struct record *owner)
     switch (record->kind) {
     case RECORD_CUSTOMER:
         return tenant && ((const struct customer *)record)->tenant_row == owner->row;
-    case RECORD_KEY:
-        return (tenant ? ((const struct api_key *)record)->tenant_row
-                       : ((const struct api_key *)record)->customer_row) == owner->row;
     case RECORD_ADMIN_TOKEN:
         return tenant && ((const struct admin_token *)record)->tenant_row == owner->row;
+    case RECORD_BOOK:
+        return tenant && ((const struct book *)record)->tenant_row == owner->row;
     case RECORD_TENANT:
     case RECORD_CHANNEL:
-    case RECORD_BOOK:
+    case RECORD_KEY:
     case RECORD_KINDS:
         break;
     }
@@ -117,8 +117,8 @@ void directory_remove_owned(struct directory *d, const struct record *owner,
 
 void directory_each(const struct directory *d, void (*fn)(void *ctx, struct record *record), void *ctx)
 {
-    static const enum record_kind order[] = {RECORD_BOOK,     RECORD_TENANT, RECORD_CHANNEL,
-                                             RECORD_CUSTOMER, RECORD_KEY,    RECORD_ADMIN_TOKEN};
+    static const enum record_kind order[] = {RECORD_BOOK, RECORD_TENANT, RECORD_CHANNEL, RECORD_CUSTOMER,
+                                             RECORD_ADMIN_TOKEN};
 
     for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         const struct shelf *shelf = &d->shelves[order[i]];

@@ -1,4 +1,5 @@
-/* directory.h - the writer's list of live records, by kind and row. One thread. */
+/* directory.h - the writer's list of live records, by kind and row; API keys, of which there may be a million, are not
+ * in it. One thread. */
 #ifndef TG_DB_DIRECTORY_H
 #define TG_DB_DIRECTORY_H
 
@@ -18,8 +19,7 @@ struct record *directory_get(const struct directory *d, enum record_kind kind, i
 void directory_put(struct directory *d, struct record *record); /* adds or replaces; takes over the reference */
 void directory_remove(struct directory *d, enum record_kind kind, int64_t row);
 
-/* Removes the customers, keys and tokens of a tenant, or the keys of a customer, telling <gone> (may be NULL) of each.
- */
+/* Removes the customers, tokens and price books of a tenant, telling <gone> (may be NULL) of each. */
 void directory_remove_owned(struct directory *d, const struct record *owner,
                             void (*gone)(void *ctx, const struct record *record), void *ctx);
 

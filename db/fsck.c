@@ -1,15 +1,16 @@
 /* fsck.c - checks every invariant of the store from the outside, on a read-only connection, in one snapshot.
  *
  * It shares no code with the writer's rules on purpose: sums are made anew from transfers, holds and records. The
- * events and their transfers are read once, side by side in the order of their numbers (fsck_walk.c); everything else
- * is a query whose rows, if there are any, break the invariant (fsck_query.c). Memory grows with accounts, grants and
- * budget cells, not with what was used. Any thread; works beside a running daemon. */
+ * events and their transfers are read once, side by side in the order of their numbers (fsck_walk.c), records and their
+ * sums in the order of time (fsck_rollup.c); everything else is a query whose rows, if there are any, break the
+ * invariant (fsck_query.c). Memory grows with accounts, grants, budget cells and what is sold in a day, not with what
+ * was used. Any thread; works beside a running daemon. */
 #include "fsck_state.h"
 
 #include "sqlite.h"
 
 /* What the parts take of the whole, in thousandths. */
-enum { PART_FILE = 150, PART_WALK = 500, PART_ALL = 1000 };
+enum { PART_FILE = 150, PART_WALK = 450, PART_ROLLUPS = 700, PART_QUERIES = 980, PART_ALL = 1000 };
 
 enum { PROGRESS_OPS = 1000000 }; /* steps of SQLite's machine: some dozen milliseconds */
 
@@ -143,7 +144,11 @@ int store_fsck(const char *url, store_fsck_fn *line, store_progress_fn *progress
         code = fsck_walk(&f, err);
     }
     if (code == ERR_OK)
-        code = fsck_queries(&f, PART_WALK, PART_ALL, err);
+        code = fsck_rollups(&f, PART_WALK, PART_ROLLUPS, err);
+    if (code == ERR_OK)
+        code = fsck_queries(&f, PART_ROLLUPS, PART_QUERIES, err);
+    if (code == ERR_OK)
+        code = fsck_audit(&f, PART_QUERIES, PART_ALL, err);
 out:
     sqlite_conn_close(&f.conn);
     return code == ERR_OK ? f.violated : -1;

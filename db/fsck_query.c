@@ -16,15 +16,22 @@
     " LEFT JOIN (SELECT row * 16 AS wallet, credit_limit AS most FROM tenants UNION ALL"                               \
     " SELECT row * 16 + 1, credit_limit FROM customers) limits ON limits.wallet = a.row"
 
+/* The sum of a column over all accounts when it is not zero. Dollars and the rest are summed apart: accounts of a
+ * thousand million dollars each may add up to more than 64 bits on the way to zero. */
+#define DOLLARS(column) "(sum(" column " / 1000000000) + sum(" column " % 1000000000) / 1000000000)"
+#define REST(column) "(sum(" column " % 1000000000) % 1000000000)"
+#define NONZERO_SUM(column)                                                                                            \
+    "SELECT 'sum ' || " DOLLARS(column) " || ' dollars, ' || " REST(                                                   \
+        column) " || ' nano' FROM accounts"                                                                            \
+                " GROUP BY 1 = 1 HAVING " DOLLARS(column) " <> 0 OR " REST(column) " <> 0"
+
 static const struct check {
     const char *name;
     const char *count; /* how many were checked */
     const char *rows;
 } checks[] = {
-    {"posted sums to zero", "SELECT count(*) FROM accounts",
-     "SELECT 'sum ' || sum(posted) FROM accounts GROUP BY 1 = 1 HAVING sum(posted) <> 0"},
-    {"held sums to zero", "SELECT count(*) FROM accounts",
-     "SELECT 'sum ' || sum(held) FROM accounts GROUP BY 1 = 1 HAVING sum(held) <> 0"},
+    {"posted sums to zero", "SELECT count(*) FROM accounts", NONZERO_SUM("posted")},
+    {"held sums to zero", "SELECT count(*) FROM accounts", NONZERO_SUM("held")},
     {"wallets are within their credit", "SELECT count(*) FROM accounts WHERE kind IN (0, 1)",
      "SELECT 'account ' || a.row || ': ' || (posted - held + coalesce(limits.most, 0)) FROM accounts a" LIMITS
      " WHERE a.kind IN (0, 1) AND (posted - held + coalesce(limits.most, 0) < 0 OR held < 0)"},
@@ -75,42 +82,26 @@ static const struct check {
     {"holds are unique", "SELECT count(*) FROM holds",
      "SELECT 'hold ' || hex(id) FROM holds GROUP BY id HAVING count(*) > 1"},
     {"a hold that is open has no usage record", "SELECT count(*) FROM holds",
-     "SELECT 'hold ' || hex(h.id) FROM holds h JOIN usage u ON u.request = h.id"},
+     "SELECT 'hold ' || hex(h.id) FROM holds h JOIN usage u ON u.request = h.id"
+     " UNION ALL SELECT 'hold ' || hex(h.id) FROM holds h JOIN pruned p ON p.request = h.id"},
     {"idempotency keys have their hold or their record", "SELECT count(*) FROM call_keys",
      "SELECT 'key ' || k.row FROM call_keys k LEFT JOIN holds h ON h.call_key = k.row"
-     " LEFT JOIN usage u ON u.seq = k.usage WHERE CASE WHEN k.usage IS NULL"
+     " LEFT JOIN usage u ON u.seq = k.usage LEFT JOIN pruned p ON p.seq = k.usage WHERE CASE WHEN k.usage IS NULL"
      "  THEN h.id IS NOT k.request OR h.key IS NOT k.api_key"
-     "  ELSE h.slot IS NOT NULL OR u.request IS NOT k.request OR u.key IS NOT k.api_key"
-     "   OR u.created_ms IS NOT k.at_ms END"
+     "  ELSE h.slot IS NOT NULL OR coalesce(u.request, p.request) IS NOT k.request"
+     "   OR coalesce(u.key, p.key) IS NOT k.api_key OR coalesce(u.created_ms, p.created_ms) IS NOT k.at_ms END"
      " UNION ALL SELECT 'hold ' || hex(id) FROM holds WHERE call_key <> 0"
      "  AND NOT EXISTS (SELECT 1 FROM call_keys WHERE row = call_key)"},
     {"an idempotency key stands for one request", "SELECT count(*) FROM call_keys",
      "SELECT 'key ' || min(row) FROM call_keys GROUP BY request HAVING count(*) > 1"
      " UNION ALL SELECT 'key ' || min(row) FROM call_keys NOT INDEXED GROUP BY api_key, text HAVING count(*) > 1"},
-    {"a hold resolves once", "SELECT count(*) FROM usage",
-     "SELECT 'request ' || hex(request) FROM usage GROUP BY request HAVING count(*) > 1"},
-    {"roll-ups equal the usage records", "SELECT count(*) FROM rollups",
-     "SELECT 'hour ' || hour || ' tenant ' || tenant || ' key ' || key || ' item ' || item FROM ("
-     " SELECT hour, tenant, customer, key, item, channel, requests, images, text_input_tokens t1,"
-     "  cached_text_input_tokens t2, image_input_tokens t3, cached_image_input_tokens t4, image_output_tokens t5,"
-     "  text_output_tokens t6, cost, wholesale, retail, refunded FROM rollups UNION ALL"
-     " SELECT created_ms / 3600000, tenant, customer, key, item, channel, -count(*), -sum(images), "
-     "-sum(text_input_tokens),"
-     "  -sum(cached_text_input_tokens), -sum(image_input_tokens), -sum(cached_image_input_tokens),"
-     "  -sum(image_output_tokens), -sum(text_output_tokens), -sum(cost), -sum(wholesale),"
-     "  -sum(coalesce(retail, wholesale)), -sum(refunded) FROM usage GROUP BY 1, 2, 3, 4, 5, 6)"
-     " GROUP BY hour, tenant, customer, key, item, channel"
-     " HAVING sum(requests) <> 0 OR sum(images) <> 0 OR sum(t1) <> 0 OR sum(t2) <> 0 OR sum(t3) <> 0 OR sum(t4) <> 0"
-     "  OR sum(t5) <> 0 OR sum(t6) <> 0 OR sum(cost) <> 0 OR sum(wholesale) <> 0 OR sum(retail) <> 0 OR sum(refunded) "
-     "<> 0"},
-    /* Of the roll-ups, which say whose and of what the records are, and which equal them: see above. */
-    {"usage records name what exists", "SELECT count(*) FROM usage",
-     "SELECT 'hour ' || hour || ' key ' || key || ' channel ' || channel || ' item ' || item FROM rollups u"
-     " WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE row = u.tenant)"
-     "  OR (u.customer <> 0 AND NOT EXISTS (SELECT 1 FROM customers WHERE row = u.customer))"
-     "  OR (u.key <> 0 AND NOT EXISTS (SELECT 1 FROM keys WHERE row = u.key))"
-     "  OR (u.channel <> 0 AND NOT EXISTS (SELECT 1 FROM channels WHERE row = u.channel))"
-     "  OR NOT EXISTS (SELECT 1 FROM items WHERE row = u.item)"},
+    {"a hold resolves once", "SELECT (SELECT count(*) FROM usage) + (SELECT count(*) FROM pruned)",
+     "SELECT 'request ' || hex(request) FROM (SELECT request FROM usage UNION ALL SELECT request FROM pruned)"
+     " GROUP BY request HAVING count(*) > 1"},
+    {"pruned records are of closed days", "SELECT count(*) FROM pruned",
+     "SELECT 'record ' || seq FROM pruned WHERE created_ms * 1000 >="
+     " coalesce((SELECT CAST(CAST(value AS TEXT) AS INTEGER) FROM meta WHERE name = 'closed'), 0)"},
+    /* Of pruned records quantities are not known any more. */
     {"accounts belong to what exists", "SELECT count(*) FROM accounts",
      "SELECT 'account ' || row FROM accounts WHERE NOT CASE WHEN kind IN (1, 3, 10, 12, 13, 14)"
      "  THEN EXISTS (SELECT 1 FROM customers c WHERE c.row = owner)"

@@ -33,8 +33,10 @@ enum err_code walk_open_refunds(struct walk *w, struct err *err)
                               " WHERE number >= ?1 AND number < ?2 ORDER BY number",
                               &w->refund_transfers, err);
     if (code == ERR_OK)
-        code =
-            sqlite_prepare(c, "SELECT tenant, customer, flags, refunded FROM usage WHERE seq = ?1", &w->refunded, err);
+        code = sqlite_prepare(c,
+                              "SELECT tenant, customer, flags, refunded FROM usage WHERE seq = ?1 UNION ALL"
+                              " SELECT tenant, customer, flags, refunded FROM pruned WHERE seq = ?1",
+                              &w->refunded, err);
     return code;
 }
 

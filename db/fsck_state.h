@@ -1,6 +1,7 @@
 /* fsck_state.h - the inside of fsck, shared by its files: fsck.c (frame, the file), fsck_query.c (invariants that are a
- * query), fsck_walk.c (all events, once, in their order) and what the walk hands them to: fsck_lot.c, fsck_refund.c,
- * fsck_budget.c, fsck_chain.c.
+ * query), fsck_audit.c (the audit trail), fsck_walk.c (all events, once, in their order) and what the walk hands them
+ * to: fsck_lot.c, fsck_refund.c, fsck_budget.c, fsck_chain.c; fsck_rollup.c (records and their sums, once, in the order
+ * of time) and fsck_day.c.
  *
  * Nothing here calls the writer's rules: of the ledger only numbers, names and the chain's hash function are shared.
  * One thread; the connection is in one read transaction from the first look to the last. */
@@ -142,6 +143,44 @@ void fsck_read_transfer(sqlite3_stmt *s, struct transfer_row *out);
 /* ---- fsck_query.c ---- */
 
 enum err_code fsck_queries(struct fsck *f, int begin, int end, struct err *err);
+
+/* ---- fsck_rollup.c ---- */
+
+/* Roll-ups against records, and sums of days against roll-ups, each read once, side by side in the order of time. */
+enum err_code fsck_rollups(struct fsck *f, int begin, int end, struct err *err);
+
+/* Sums by key, or their differences; each key once. */
+enum { FSCK_KEY = 6 };
+
+struct fsck_sum {
+    int64_t key[FSCK_KEY];
+    uint64_t sums[ROLLUP_SUMS]; /* modulo 2^64: what is equal differs by 0 all the same */
+    int64_t pruned;             /* records whose quantities are not kept */
+};
+
+struct fsck_sums {
+    struct fsck_sum *at;
+    size_t n, cap;
+    uint32_t *slots; /* 1 + place */
+    size_t n_slots;
+};
+
+struct fsck_sum *fsck_sum_at(struct fsck_sums *s, const int64_t key[FSCK_KEY]); /* made when absent */
+void fsck_sums_clear(struct fsck_sums *s);
+void fsck_sums_dispose(struct fsck_sums *s);
+
+/* ---- fsck_day.c: days against what they were folded from ---- */
+
+struct fsck_days;
+enum err_code fsck_days_open(struct fsck *f, struct fsck_days **out, struct err *err);
+void fsck_days_add(struct fsck_days *d, const struct rollup *r); /* in the order of the quarters */
+/* No roll-up before <minute> comes any more: days that end before it are compared. INT64_MAX: all. */
+enum err_code fsck_days_pass(struct fsck_days *d, int64_t minute, struct err *err);
+void fsck_days_close(struct fsck_days *d, bool report); /* NULL-safe; <report>: says what it found */
+
+/* ---- fsck_audit.c ---- */
+
+enum err_code fsck_audit(struct fsck *f, int begin, int end, struct err *err);
 
 /* ---- fsck_lot.c ---- */
 

@@ -1,5 +1,5 @@
-/* fsck_walk.c - every event once, in the order of the numbers: usage records, grants and entries side by side, each
- * with its transfers beside it.
+/* fsck_walk.c - every event once, in the order of the numbers: usage records (with what is left of pruned ones), grants
+ * and entries side by side, each with its transfers beside it.
  *
  *   usage   --.
  *   grants  --+-- by seq --> one event --.
@@ -408,7 +408,7 @@ static enum err_code walk_number(struct walk *w, struct cursors *c, int64_t seq,
     enum err_code code = ERR_OK;
     int events = 0;
 
-    if (is_at(c->usage, c->usage_rc, seq))
+    while (code == ERR_OK && is_at(c->usage, c->usage_rc, seq)) /* twice: a record that is pruned and there */
         code = walk_usage(w, c, events++ == 0 ? g : &none, err);
     if (code == ERR_OK && is_at(c->grants, c->grants_rc, seq))
         code = walk_grant(w, c, events++ == 0 ? g : &none, err);
@@ -467,6 +467,8 @@ static enum err_code open_cursors(struct walk *w, struct cursors *c, struct err 
     } texts[] = {
         {offsetof(struct cursors, usage), "SELECT seq, tenant, customer, key, channel, cost, wholesale,"
                                           " coalesce(retail, wholesale), refunded, flags, created_ms FROM usage"
+                                          " UNION ALL SELECT seq, tenant, customer, key, channel, cost, wholesale,"
+                                          " coalesce(retail, wholesale), refunded, flags, created_ms FROM pruned"
                                           " ORDER BY seq"},
         {offsetof(struct cursors, grants), "SELECT seq, wallet, amount, remaining, category, coalesce(expires_at, 0),"
                                            " status, created_ms FROM grants ORDER BY seq"},

@@ -233,6 +233,13 @@ bool ledger_ended_key(struct ledger *l, struct ended_key *out)
     return out->row != 0;
 }
 
+int64_t ledger_hold_tenant(const struct ledger *l, struct id hold)
+{
+    const struct hold *h = ledger_find_hold(l, hold);
+
+    return h != NULL ? h->tenant_row : 0;
+}
+
 bool ledger_in_doubt(const struct ledger *l, struct id hold)
 {
     const struct hold *h = ledger_find_hold(l, hold);
@@ -362,7 +369,7 @@ static struct rollup *rollup_at(struct ledger *l, const struct rollup_key *key)
 
 static struct rollup *rollup_of(struct ledger *l, const struct usage_record *usage, int64_t item)
 {
-    struct rollup_key key = {usage->created_at / (3600 * CLOCK_SECOND),
+    struct rollup_key key = {usage->created_at / ROLLUP_MINUTE,
                              usage->call.tenant_row,
                              usage->call.customer_row,
                              usage->call.key_row,
@@ -376,18 +383,18 @@ void ledger_add_rollup(struct ledger *l, const struct usage_record *usage, int64
 {
     struct rollup *rollup = rollup_of(l, usage, item);
 
-    rollup->requests++;
-    rollup->images += usage->images;
+    rollup->sums[SUM_REQUESTS]++;
+    rollup->sums[SUM_IMAGES] += usage->images;
     for (int i = 0; i < ROLLUP_TOKENS; i++)
-        rollup->tokens[i] += usage->quantities.of[PRICE_TEXT_INPUT + i];
-    rollup->cost += usage->cost;
-    rollup->wholesale += usage->wholesale;
-    rollup->retail += usage->retail;
+        rollup->sums[SUM_TOKENS + i] += usage->quantities.of[PRICE_TEXT_INPUT + i];
+    rollup->sums[SUM_COST] += usage->cost;
+    rollup->sums[SUM_WHOLESALE] += usage->wholesale;
+    rollup->sums[SUM_RETAIL] += usage->retail;
 }
 
 void ledger_add_refund(struct ledger *l, const struct usage_record *usage, int64_t item, int64_t refunded)
 {
-    rollup_of(l, usage, item)->refunded += refunded;
+    rollup_of(l, usage, item)->sums[SUM_REFUNDED] += refunded;
 }
 
 /* ---- what is written ---- */

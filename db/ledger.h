@@ -228,18 +228,33 @@ struct grant_row {
     const struct store_credit *credit; /* borrowed */
 };
 
+/* ---- roll-ups: sums of usage records ---- */
+
 enum { ROLLUP_TOKENS = PRICE_UNITS - PRICE_TEXT_INPUT };
 
+/* What is summed, in the order of the columns. */
+enum rollup_sum {
+    SUM_REQUESTS = 0,
+    SUM_IMAGES,
+    SUM_TOKENS, /* from PRICE_TEXT_INPUT on */
+    SUM_COST = SUM_TOKENS + ROLLUP_TOKENS,
+    SUM_WHOLESALE,
+    SUM_RETAIL,
+    SUM_REFUNDED,
+    ROLLUP_SUMS
+};
+
+#define ROLLUP_MINUTE (60 * INT64_C(1000000)) /* microseconds */
+enum { ROLLUP_QUARTER = 15 };                 /* minutes; of a quarter of an hour a tenant's rows lie together */
+
 struct rollup_key {
-    int64_t hour; /* since 1970 */
+    int64_t minute; /* since 1970 */
     int64_t tenant_row, customer_row, key_row, item, channel_row;
 };
 
 struct rollup {
     struct rollup_key key;
-    int64_t requests, images;
-    int64_t tokens[ROLLUP_TOKENS]; /* from PRICE_TEXT_INPUT on */
-    int64_t cost, wholesale, retail, refunded;
+    int64_t sums[ROLLUP_SUMS];
 };
 
 /* What a batch leaves behind. All arrays are the ledger's and valid until ledger_settle. */
@@ -300,7 +315,6 @@ struct store_balance ledger_balance(const struct ledger *l, enum account_kind ki
 
 /* ---- budgets (ledger_budget.c) ---- */
 
-enum budget_owner_kind { BUDGET_TENANT = 0, BUDGET_CUSTOMER, BUDGET_KEY, BUDGET_OWNERS };
 enum { BUDGET_OWNER_BITS = 2 };
 
 struct budget_owner {
@@ -345,6 +359,9 @@ enum err_code ledger_void(struct ledger *l, struct store_void *op);
 enum err_code ledger_credit(struct ledger *l, struct store_credit *op);
 enum err_code ledger_resolve(struct ledger *l, struct store_resolve *op);
 
+/* What the next hold would find: as STORE_STANDING has it. Windows may turn, as they do for a hold. */
+enum err_code ledger_standing(struct ledger *l, struct store_standing *op);
+
 /* <op->grant> is the grant as the store has it: all but <remaining>, where it is still in memory. */
 enum err_code ledger_withdraw(struct ledger *l, struct store_withdraw *op);
 
@@ -379,6 +396,9 @@ void ledger_set_key(struct ledger *l, struct id hold, int64_t row);
 
 /* Whether the operation applied last ended a hold that has a key; tells it once. */
 bool ledger_ended_key(struct ledger *l, struct ended_key *out);
+
+/* Whose hold it is; 0: there is no such hold. */
+int64_t ledger_hold_tenant(const struct ledger *l, struct id hold);
 
 /* Whether the outcome of this hold is unknown, and kept so. */
 bool ledger_in_doubt(const struct ledger *l, struct id hold);

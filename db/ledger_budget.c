@@ -454,15 +454,21 @@ static int64_t resets_at(const struct spender *s, const struct budget_use *use, 
                                : budget_resets_at(use->budget.window, s->zone, now);
 }
 
+/* The same for people: whole seconds. */
+static int64_t resets_told(const struct spender *s, const struct budget_use *use, int64_t now)
+{
+    int64_t resets = resets_at(s, use, now);
+
+    return resets < INT64_MAX - CLOCK_SECOND ? (resets + CLOCK_SECOND - 1) / CLOCK_SECOND * CLOCK_SECOND : resets;
+}
+
 static enum err_code refuse(const struct spender *s, const struct budget_use *use, int64_t now, struct err *err)
 {
     static const char *const owners[BUDGET_OWNERS] = {
         [BUDGET_TENANT] = "account", [BUDGET_CUSTOMER] = "customer", [BUDGET_KEY] = "API key"};
-    int64_t resets = resets_at(s, use, now);
+    int64_t resets = resets_told(s, use, now);
     char window[BUDGET_WINDOW_TEXT], when[CLOCK_TEXT];
 
-    if (resets < INT64_MAX - CLOCK_SECOND)
-        resets = (resets + CLOCK_SECOND - 1) / CLOCK_SECOND * CLOCK_SECOND; /* a time that people can read */
     budget_window_format(use->budget.window, window);
     if (resets == INT64_MAX)
         return err_set(
@@ -527,4 +533,58 @@ void budgets_charge(struct ledger *l, const struct usage_record *usage)
             if (amount > 0)
                 add_used(l, s, &s->of[j], cell_at(s, &s->of[j], usage->created_at), amount);
         }
+}
+
+/* ---- what is left ---- */
+
+/* The exact difference, or the nearest that there is. */
+static int64_t clamp(__int128 amount)
+{
+    return amount > INT64_MAX ? INT64_MAX : amount < INT64_MIN ? INT64_MIN : (int64_t)amount;
+}
+
+static void tell_budget(struct spender *s, struct budget_use *use, int64_t now, bool retail, struct store_standing *op)
+{
+    __int128 used = (__int128)used_at(s, use, now) + s->held, left = use->budget.amount - used;
+    int64_t resets = resets_told(s, use, now);
+    char window[BUDGET_WINDOW_TEXT];
+
+    TG_ASSERT(op->n < STORE_STANDINGS);
+    op->budgets[op->n].owner = (int)s->owner.kind;
+    (void)slice_copy(slice_from(budget_window_format(use->budget.window, window)), op->budgets[op->n].window,
+                     sizeof(op->budgets[op->n].window));
+    op->budgets[op->n].amount = use->budget.amount;
+    op->budgets[op->n].used = clamp(used);
+    op->budgets[op->n].resets_at = resets != INT64_MAX ? resets : 0;
+    op->n++;
+    if (s->owner.retail == retail && left < op->available)
+        op->available = clamp(left);
+}
+
+static enum err_code tell_budgets(struct ledger *l, struct store_standing *op)
+{
+    const struct store_call call = {
+        .tenant_row = op->tenant_row, .customer_row = op->customer_row, .key_row = op->key_row};
+    struct spender *spenders[BUDGET_OWNERS];
+    enum err_code code = budgets_turn(l, &call, &op->super.err);
+
+    if (code != ERR_OK || l->spenders.count == 0)
+        return code;
+    find_spenders(l, op->key_row, op->customer_row, op->tenant_row, spenders);
+    for (int i = 0; i < BUDGET_OWNERS; i++)
+        for (int j = 0; spenders[i] != NULL && j < spenders[i]->n; j++)
+            tell_budget(spenders[i], &spenders[i]->of[j], l->effects.now, op->customer_row != 0, op);
+    return ERR_OK;
+}
+
+enum err_code ledger_standing(struct ledger *l, struct store_standing *op)
+{
+    const struct account *wallet =
+        ledger_find_account(l, wallet_kind(op->own_wallet), op->own_wallet ? op->customer_row : op->tenant_row);
+
+    op->n = 0;
+    if (wallet == NULL || !wallet->open)
+        return err_set(&op->super.err, ERR_NOT_FOUND, NULL, "No such wallet.");
+    op->wallet = op->available = clamp(wallet_available(wallet));
+    return tell_budgets(l, op);
 }

@@ -1,9 +1,9 @@
-/* put.c - STORE_PUT: creating and replacing records.
+/* put.c - STORE_PUT and STORE_PUT_MANY: creating and replacing records.
  *
  * Order: check against the current record and the wallets, write the row (the engine finds values that are not unique),
  * and only then change the memory. The writer's thread, inside a transaction.
  * Invariants
- *  (1) directory = the records that are neither deleted nor revoked and whose owners live.
+ *  (1) directory = the records, but API keys, that are neither deleted nor revoked and whose owners live.
  *  (2) A wallet in the ledger is open exactly while its owner is in the directory.
  *  (3) What identifies a record (id, row, owner, time of creation) never changes; a price version never goes away. */
 #include "store_state.h"
@@ -63,8 +63,12 @@ static void pin_identity(const struct record *current, struct record *record)
     } else if (record->kind == RECORD_KEY) {
         ((struct api_key *)record)->tenant_row = ((const struct api_key *)current)->tenant_row;
         ((struct api_key *)record)->customer_row = ((const struct api_key *)current)->customer_row;
+        ((struct api_key *)record)->last_used_at = ((const struct api_key *)current)->last_used_at;
     } else if (record->kind == RECORD_ADMIN_TOKEN) {
         ((struct admin_token *)record)->tenant_row = ((const struct admin_token *)current)->tenant_row;
+        ((struct admin_token *)record)->last_used_at = ((const struct admin_token *)current)->last_used_at;
+    } else if (record->kind == RECORD_BOOK) {
+        ((struct book *)record)->tenant_row = ((const struct book *)current)->tenant_row;
     }
 }
 
@@ -101,9 +105,10 @@ static enum err_code check_owners(const struct store *s, const struct record *re
     }
     case RECORD_ADMIN_TOKEN:
         return check_owner(s, RECORD_TENANT, ((const struct admin_token *)record)->tenant_row, 0, err);
+    case RECORD_BOOK:
+        return check_owner(s, RECORD_TENANT, ((const struct book *)record)->tenant_row, 0, err);
     case RECORD_TENANT:
     case RECORD_CHANNEL:
-    case RECORD_BOOK:
     case RECORD_KINDS:
         break;
     }
@@ -181,10 +186,10 @@ static void close_owned(void *ctx, const struct record *record)
 {
     struct store *s = ctx;
 
-    if (record->kind == RECORD_CUSTOMER || record->kind == RECORD_KEY)
-        forget_budgets(s, record->kind == RECORD_KEY ? BUDGET_KEY : BUDGET_CUSTOMER, record->row);
-    if (record->kind == RECORD_CUSTOMER)
-        ledger_set_wallet(s->ledger, ACCOUNT_CUSTOMER_WALLET, record->row, 0, false);
+    if (record->kind != RECORD_CUSTOMER)
+        return;
+    forget_budgets(s, BUDGET_CUSTOMER, record->row);
+    ledger_set_wallet(s->ledger, ACCOUNT_CUSTOMER_WALLET, record->row, 0, false);
 }
 
 static void set_wallet(struct store *s, const struct record *record)
@@ -243,24 +248,43 @@ static void complete_book(struct record *record)
 
 /* ---- the whole ---- */
 
-static enum err_code remember(struct store *s, struct record *record, struct err *err)
+static void note_changed(struct store *s, struct store_op *op, struct record *record)
 {
-    enum err_code code = batch_flush(s, err); /* new budgets begin with what the records say */
-
-    if (code != ERR_OK)
-        return code;
-    set_wallet(s, record);
-    if (closed(record)) {
-        directory_remove(&s->directory, record->kind, record->row);
-        if (record->kind == RECORD_TENANT || record->kind == RECORD_CUSTOMER)
-            directory_remove_owned(&s->directory, record, close_owned, s);
-    } else {
-        directory_put(&s->directory, record_ref(record));
+    if (s->n_changed == s->cap_changed) {
+        s->cap_changed = s->cap_changed != 0 ? s->cap_changed * 2 : STORE_BATCH;
+        s->changed = mem_realloc(s->changed, s->cap_changed * sizeof(s->changed[0]));
     }
-    return put_budgets(s, record, err);
+    s->changed[s->n_changed++] = (struct changed){op, record_ref(record)};
 }
 
-static enum err_code write_record(struct store *s, struct record *current, struct record *record, struct err *err)
+/* An owner is gone, and what is its own with it. */
+static enum err_code forget_owned(struct store *s, const struct record *owner, struct err *err)
+{
+    if (owner->kind != RECORD_TENANT && owner->kind != RECORD_CUSTOMER)
+        return ERR_OK;
+    directory_remove_owned(&s->directory, owner, close_owned, s);
+    return forget_key_budgets(s, owner, err);
+}
+
+/* The row stands, and what the batch did before is flushed: new budgets begin with what the records say. */
+static enum err_code remember(struct store *s, const struct record *current, struct record *record, struct err *err)
+{
+    enum err_code code = ERR_OK;
+
+    set_wallet(s, record);
+    if (record->kind == RECORD_KEY)
+        ((struct api_key *)record)->credential = credential_create((const struct api_key *)record);
+    else if (closed(record))
+        directory_remove(&s->directory, record->kind, record->row);
+    else
+        directory_put(&s->directory, record_ref(record));
+    if (closed(record))
+        code = forget_owned(s, record, err);
+    return code == ERR_OK ? put_budgets(s, record, current, err) : code;
+}
+
+static enum err_code check_record(const struct store *s, const struct record *current, const struct record *record,
+                                  struct err *err)
 {
     enum err_code code = check_book(current, record, err);
 
@@ -268,6 +292,13 @@ static enum err_code write_record(struct store *s, struct record *current, struc
         code = check_owners(s, record, err);
     if (code == ERR_OK)
         code = check_wallets(s, current, record, err);
+    return code == ERR_OK ? budgets_check_record(record, err) : code;
+}
+
+static enum err_code write_record(struct store *s, struct record *current, struct record *record, struct err *err)
+{
+    enum err_code code = check_record(s, current, record, err);
+
     if (code != ERR_OK)
         return code;
     record->version = current != NULL ? current->version + 1 : 1;
@@ -278,7 +309,8 @@ static enum err_code write_record(struct store *s, struct record *current, struc
         return code;
     if (record->kind == RECORD_BOOK)
         complete_book(record);
-    return remember(s, record, err);
+    code = batch_flush(s, err);
+    return code == ERR_OK ? remember(s, current, record, err) : code;
 }
 
 enum err_code put_apply(struct store *s, struct store_put *op, struct record **before)
@@ -303,12 +335,65 @@ enum err_code put_apply(struct store *s, struct store_put *op, struct record **b
     if (code == ERR_OK)
         code = FAILPOINT_CODE(PUT_APPLIED, err);
     if (code == ERR_OK) {
-        s->changed[s->n_changed++] = (struct changed){&op->super, record_ref(record)};
+        note_changed(s, &op->super, record);
         return ERR_OK;
     }
     record_unref(record);
     op->record = NULL;
     record_unref(*before);
     *before = NULL;
+    return code;
+}
+
+/* ---- many ---- */
+
+void put_many_drop(struct store_put_many *op)
+{
+    for (int i = 0; i < op->n; i++) {
+        record_unref(op->records[i]);
+        op->records[i] = NULL;
+    }
+}
+
+static enum err_code check_many(struct store *s, struct store_put_many *op)
+{
+    struct err *err = &op->super.err;
+    enum err_code code = ERR_OK;
+
+    op->failed = -1;
+    if (op->n < 1 || op->n > STORE_MANY)
+        return err_set(err, ERR_INVALID_VALUE, NULL, "Expected 1 to %d records.", STORE_MANY);
+    for (int i = 0; code == ERR_OK && i < op->n; i++) {
+        struct record *record = op->records[i];
+
+        TG_ASSERT(record != NULL && record->kind == RECORD_KEY && record->row == 0);
+        record->created_at = ledger_now(s->ledger);
+        record->version = 1;
+        code = check_record(s, NULL, record, err);
+        if (code != ERR_OK)
+            op->failed = i;
+    }
+    return code;
+}
+
+/* Memory changes only once every row stands. */
+enum err_code put_many_apply(struct store *s, struct store_put_many *op)
+{
+    struct err *err = &op->super.err;
+    enum err_code code = check_many(s, op);
+
+    if (code == ERR_OK)
+        code = s->engine->class->put_records(s->engine, op->records, op->n, &op->failed, err);
+    if (code == ERR_OK)
+        code = FAILPOINT_CODE(PUT_MANY_WRITTEN, err);
+    if (code == ERR_OK)
+        code = batch_flush(s, err);
+    for (int i = 0; code == ERR_OK && i < op->n; i++) {
+        code = remember(s, NULL, op->records[i], err);
+        if (code == ERR_OK)
+            note_changed(s, &op->super, op->records[i]);
+    }
+    if (code != ERR_OK)
+        put_many_drop(op);
     return code;
 }

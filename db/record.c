@@ -1,4 +1,5 @@
-/* record.c - life and names of the store's nouns. Any thread: the count is atomic, everything else immutable. */
+/* record.c - life and names of the store's nouns. Any thread: the count is atomic, everything else immutable (but for a
+ * credential's used_at, which is atomic, too). */
 #include "record.h"
 
 #include <stdlib.h>
@@ -54,6 +55,7 @@ static void dispose_key(struct api_key *k)
     free(k->policy);
     free(k->limits);
     free(k->budgets);
+    credential_unref(k->credential);
 }
 
 static void dispose_channel(struct channel *c)
@@ -95,6 +97,69 @@ void record_unref(void *record)
     }
     free(record);
 }
+
+/* ---- credentials ---- */
+
+static struct credential_more *more_of(const struct api_key *key)
+{
+    struct credential_more *more;
+
+    if (key->old_until == 0 && key->policy == NULL && key->limits == NULL)
+        return NULL;
+    more = mem_zalloc(sizeof(*more));
+    more->old_until = key->old_until;
+    memcpy(more->old_digest, key->old_digest, SECRET_DIGEST);
+    more->policy = key->policy != NULL ? mem_strdup(key->policy) : NULL;
+    more->limits = key->limits != NULL ? mem_strdup(key->limits) : NULL;
+    return more;
+}
+
+struct credential *credential_create(const struct api_key *key)
+{
+    struct credential *c = mem_zalloc(sizeof(*c));
+
+    atomic_init(&c->refs, 1);
+    c->status = (uint8_t)key->super.status;
+    c->test = key->test;
+    c->row = key->super.row;
+    c->version = key->super.version;
+    c->id = key->super.id;
+    c->tenant_row = key->tenant_row;
+    c->customer_row = key->customer_row;
+    c->expires_at = key->expires_at;
+    memcpy(c->digest, key->digest, SECRET_DIGEST);
+    atomic_init(&c->used_at, key->last_used_at);
+    c->more = more_of(key);
+    return c;
+}
+
+struct credential *credential_ref(struct credential *c)
+{
+    int before = atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+
+    TG_ASSERT(before > 0);
+    return c;
+}
+
+void credential_unref(struct credential *c)
+{
+    int before;
+
+    if (c == NULL)
+        return;
+    before = atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel);
+    TG_ASSERT(before > 0);
+    if (before > 1)
+        return;
+    if (c->more != NULL) {
+        free(c->more->policy);
+        free(c->more->limits);
+        free(c->more);
+    }
+    free(c);
+}
+
+/* ---- names ---- */
 
 const char *record_prefix(enum record_kind kind)
 {

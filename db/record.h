@@ -63,11 +63,37 @@ struct api_key {
     int64_t tenant_row;
     int64_t customer_row; /* 0: the tenant's own */
     uint8_t digest[SECRET_DIGEST];
-    char prefix[16]; /* "sk-tg-a1B2", for people */
+    uint8_t old_digest[SECRET_DIGEST]; /* of the secret before the last rotation; means something while old_until is not
+                                          0 */
+    int64_t old_until;                 /* until when that one works, too; 0: there is none */
+    char prefix[16];                   /* "sk-tg-a1B2", for people */
     char last4[5];
     bool test;
-    int64_t expires_at; /* 0: never */
+    int64_t expires_at;   /* 0: never */
+    int64_t last_used_at; /* answers of the store only; up to a minute late; 0: never */
     char *policy, *limits, *budgets;
+    struct credential *credential; /* what the loops keep of it; one reference; NULL in records that are being made */
+};
+
+/* What a request needs of an API key, small, because there may be a million: immutable but for used_at,
+ * reference-counted, shared by all loops. */
+struct credential {
+    atomic_int refs;
+    uint8_t status; /* enum record_status */
+    bool test;
+    int64_t row, version;
+    struct id id;
+    int64_t tenant_row, customer_row; /* customer 0: the tenant's own */
+    int64_t expires_at;               /* 0: never */
+    uint8_t digest[SECRET_DIGEST];
+    atomic_llong used_at;         /* wall microseconds of the last use that was noted for last_used_at; any thread */
+    struct credential_more *more; /* what few keys have: NULL when this one has none of it; owned */
+};
+
+struct credential_more {
+    int64_t old_until; /* 0: no old secret */
+    uint8_t old_digest[SECRET_DIGEST];
+    char *policy, *limits; /* JSON or NULL; owned */
 };
 
 enum channel_kind { CHANNEL_OPENAI = 0, CHANNEL_AZURE, CHANNEL_SANDBOX };
@@ -97,6 +123,7 @@ struct channel {
 /* A price book as a record; versions are the book's (price.h). */
 struct book {
     struct record super;
+    int64_t tenant_row;        /* whose retail book it is; 0: the platform's */
     struct price_book *prices; /* one reference */
 };
 
@@ -108,12 +135,16 @@ struct admin_token {
     enum admin_role role;
     uint8_t digest[SECRET_DIGEST];
     int64_t expires_at;
+    int64_t last_used_at; /* as a key's */
 };
 
 /* A zeroed record of <kind> with one reference; <extra> bytes follow the struct (channel models). */
 void *record_create(enum record_kind kind, size_t extra);
 void *record_ref(void *record);
-void record_unref(void *record);                  /* NULL-safe */
+void record_unref(void *record);                                 /* NULL-safe */
+struct credential *credential_create(const struct api_key *key); /* one reference */
+struct credential *credential_ref(struct credential *c);
+void credential_unref(struct credential *c);      /* NULL-safe */
 const char *record_prefix(enum record_kind kind); /* "ten", "cus", "key", "chn", "pbk", "adt" */
 const char *
 record_object(enum record_kind kind); /* "tenant", "customer", "api_key", "channel", "price_book", "admin_token" */

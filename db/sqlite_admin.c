@@ -1,16 +1,8 @@
-/* sqlite_admin.c - what admin calls leave beside records: replies kept for repeated calls, the audit trail, and the
- * store's own named values. Inside the writer's transactions (reads may stand outside). */
+/* sqlite_admin.c - what admin calls leave beside records: replies kept for repeated calls, and the store's own
+ * named values. Inside the writer's transactions (reads may stand outside). */
 #include "sqlite_conn.h"
 
 #include <stdlib.h>
-
-static void bind_slice(sqlite3_stmt *s, int place, struct slice text)
-{
-    if (text.len == 0)
-        sqlite3_bind_null(s, place);
-    else
-        sqlite3_bind_text(s, place, text.p, (int)text.len, SQLITE_STATIC);
-}
 
 static enum err_code unseal_reply(struct sqlite_conn *c, sqlite3_stmt *s, struct buf *body, struct err *err)
 {
@@ -83,23 +75,6 @@ enum err_code sqlite_put_reply(struct sqlite_conn *c, const struct store_actor *
     code = sqlite_run(c, put, "Cannot keep a reply", err);
     sqlite3_clear_bindings(put);
     free(sealed);
-    return code;
-}
-
-enum err_code sqlite_put_audit(struct sqlite_conn *c, const struct audit_entry *entry, struct err *err)
-{
-    sqlite3_stmt *s = c->statements[SQL_PUT_AUDIT];
-    enum err_code code;
-
-    sqlite3_bind_int64(s, 1, entry->at);
-    sqlite3_bind_int64(s, 2, entry->actor->token_row);
-    sqlite3_bind_text(s, 3, entry->actor->action != NULL ? entry->actor->action : "", -1, SQLITE_STATIC);
-    sqlite3_bind_text(s, 4, entry->object, -1, SQLITE_STATIC);
-    sqlite_bind_id(s, 5, &entry->actor->request);
-    bind_slice(s, 6, entry->before);
-    bind_slice(s, 7, entry->after);
-    code = sqlite_run(c, s, "Cannot write the audit trail", err);
-    sqlite3_clear_bindings(s);
     return code;
 }
 

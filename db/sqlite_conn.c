@@ -15,7 +15,7 @@ enum {
     OLDEST_LIBRARY = 3037000, /* STRICT tables */
     BUSY_TIMEOUT_MS = 5000,
     WRITER_CACHE_KIB = 6144,
-    READER_CACHE_KIB = 1024
+    READER_CACHE_KIB = 4096
 };
 
 void sqlite_plain(char *text)
@@ -261,6 +261,8 @@ void sqlite_conn_close(struct sqlite_conn *c)
     for (int i = 0; i < RECORD_KINDS; i++)
         for (int j = 0; j < SQL_RECORD_STATEMENTS; j++)
             sqlite3_finalize(c->records[i][j]);
+    sqlite_names_dispose(c);
+    sqlite_fold_dispose(c);
     (void)sqlite3_close(c->db);
     memset(c, 0, sizeof(*c));
 }

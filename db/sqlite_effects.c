@@ -341,22 +341,24 @@ static enum err_code put_links(struct sqlite_conn *c, const struct effects *e, s
 static enum err_code add_rollup(struct sqlite_conn *c, const struct rollup *r, struct err *err)
 {
     sqlite3_stmt *s = c->statements[SQL_ADD_ROLLUP];
-    const int64_t key[] = {r->key.hour,    r->key.tenant_row, r->key.customer_row,
-                           r->key.key_row, r->key.item,       r->key.channel_row};
-    const int64_t sums[] = {r->cost, r->wholesale, r->retail, r->refunded};
+    const int64_t key[] = {r->key.minute / ROLLUP_QUARTER,
+                           r->key.tenant_row,
+                           r->key.minute % ROLLUP_QUARTER,
+                           r->key.customer_row,
+                           r->key.key_row,
+                           r->key.item,
+                           r->key.channel_row};
+    enum err_code code;
     int at = 1;
 
     if (FAILPOINT(ROLLUP_ROW))
         return FAILPOINT_ERROR(err);
     for (size_t i = 0; i < sizeof(key) / sizeof(key[0]); i++)
         sqlite3_bind_int64(s, at++, key[i]);
-    sqlite3_bind_int64(s, at++, r->requests);
-    sqlite3_bind_int64(s, at++, r->images);
-    for (int i = 0; i < ROLLUP_TOKENS; i++)
-        sqlite3_bind_int64(s, at++, r->tokens[i]);
-    for (size_t i = 0; i < sizeof(sums) / sizeof(sums[0]); i++)
-        sqlite3_bind_int64(s, at++, sums[i]);
-    return sqlite_run(c, s, "Cannot write a roll-up", err);
+    for (int i = 0; i < ROLLUP_SUMS; i++)
+        sqlite3_bind_int64(s, at++, r->sums[i]);
+    code = sqlite_run(c, s, "Cannot write a roll-up", err);
+    return code == ERR_OK ? sqlite_fold_late(c, r, err) : code;
 }
 
 enum err_code sqlite_put_effects(struct sqlite_conn *c, const struct effects *e, struct err *err)

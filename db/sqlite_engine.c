@@ -120,13 +120,32 @@ static enum err_code migrate(struct engine *e, bool apply, int *applied, struct 
 
 static enum err_code load(struct engine *e, struct ledger *l, struct err *err)
 {
-    return sqlite_load(&self(e)->conn, l, err);
+    enum err_code code = sqlite_load(&self(e)->conn, l, err);
+
+    return code == ERR_OK ? sqlite_fold_load(&self(e)->conn, err) : code;
 }
 
 static enum err_code load_records(struct engine *e, void (*fn)(void *ctx, struct record *record), void *ctx,
                                   struct err *err)
 {
     return sqlite_load_records(&self(e)->conn, fn, ctx, err);
+}
+
+static enum err_code load_credentials(struct engine *e, int64_t first, int64_t end, credential_fn *fn, void *ctx,
+                                      struct err *err)
+{
+    return sqlite_load_credentials(&self(e)->conn, first, end, fn, ctx, err);
+}
+
+static enum err_code last_key(struct engine *e, int64_t *row, struct err *err)
+{
+    return sqlite_last_key(&self(e)->conn, row, err);
+}
+
+static enum err_code budget_keys(struct engine *e, int64_t tenant_row, int64_t customer_row, budget_key_fn *fn,
+                                 void *ctx, struct err *err)
+{
+    return sqlite_budget_keys(&self(e)->conn, tenant_row, customer_row, fn, ctx, err);
 }
 
 static enum err_code put_effects(struct engine *e, const struct effects *effects, struct err *err)
@@ -150,9 +169,34 @@ static enum err_code find_charge(struct engine *e, int64_t seq, struct charge *o
     return sqlite_find_charge(&self(e)->conn, seq, out, err);
 }
 
+static enum err_code prune(struct engine *e, struct store_prune *op, struct err *err)
+{
+    return sqlite_prune(&self(e)->conn, op, err);
+}
+
+static enum err_code fold(struct engine *e, int64_t before, int rows, struct err *err)
+{
+    return sqlite_fold(&self(e)->conn, before, rows, err);
+}
+
+static void folding(const struct engine *e, struct fold_state *out)
+{
+    sqlite_folding(&TG_CONTAINER(const struct sqlite_engine, super, e)->conn, out);
+}
+
 static enum err_code put_record(struct engine *e, struct record *record, struct err *err)
 {
     return sqlite_put_record(&self(e)->conn, record, err);
+}
+
+static enum err_code put_records(struct engine *e, struct record **records, int n, int *failed, struct err *err)
+{
+    return sqlite_put_records(&self(e)->conn, records, n, failed, err);
+}
+
+static enum err_code touch(struct engine *e, enum record_kind kind, int64_t row, int64_t at, struct err *err)
+{
+    return sqlite_touch(&self(e)->conn, kind, row, at, err);
 }
 
 static enum err_code find_record(struct engine *e, enum record_kind kind, int64_t row, struct record **out,
@@ -199,6 +243,16 @@ static enum err_code put_audit(struct engine *e, const struct audit_entry *entry
     return sqlite_put_audit(&self(e)->conn, entry, err);
 }
 
+static enum err_code put_audit_head(struct engine *e, const struct audit_head *head, struct err *err)
+{
+    return sqlite_put_audit_head(&self(e)->conn, head, err);
+}
+
+static enum err_code get_audit_head(struct engine *e, struct audit_head *out, struct err *err)
+{
+    return sqlite_get_audit_head(&self(e)->conn, out, err);
+}
+
 static enum err_code get_meta(struct engine *e, const char *name, uint8_t value[META_BYTES], size_t *len,
                               struct err *err)
 {
@@ -233,6 +287,9 @@ static const struct engine_class class = {
     .migrate = migrate,
     .load = load,
     .load_records = load_records,
+    .load_credentials = load_credentials,
+    .last_key = last_key,
+    .budget_keys = budget_keys,
     .begin = begin,
     .commit = commit,
     .rollback = rollback,
@@ -240,7 +297,10 @@ static const struct engine_class class = {
     .spent = spent,
     .find_grant = find_grant,
     .find_charge = find_charge,
+    .prune = prune,
     .put_record = put_record,
+    .put_records = put_records,
+    .touch = touch,
     .find_record = find_record,
     .find_reply = find_reply,
     .put_reply = put_reply,
@@ -249,8 +309,12 @@ static const struct engine_class class = {
     .end_key = end_key,
     .drop_keys = drop_keys,
     .put_audit = put_audit,
+    .put_audit_head = put_audit_head,
+    .get_audit_head = get_audit_head,
     .get_meta = get_meta,
     .put_meta = put_meta,
+    .fold = fold,
+    .folding = folding,
     .tidy = tidy,
     .untidy = untidy,
     .open_reader = open_reader,

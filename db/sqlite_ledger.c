@@ -1,10 +1,11 @@
 /* sqlite_ledger.c - answers about money: a wallet's transfers, grants, open holds, the chart of accounts.
  *
  * A transfer has neither owner nor time of its own: they are its event's. So a wallet's ledger is read by merging the
- * three kinds of events it has, each by its index, newest first, and looking up the transfers of each. Of a customer's
- * own wallet the tenant's usage records are looked at, which may be many more: hence in slices of SLICE events, each a
- * transaction of its own. What lies behind never changes; what is new has greater numbers. Reader's thread; a single
- * grant the writer's too. */
+ * four kinds of events it has (usage records and what is left of pruned ones, grants, entries), each by its index,
+ * newest first, and looking up the transfers of each. Of a customer's own wallet the tenant's usage records are looked
+ * at, which may be many more: hence in slices of SLICE events, each a transaction of its own. What lies behind never
+ * changes but that a record is pruned, which keeps its number; what is new has greater numbers. Reader's thread; a
+ * single grant the writer's too. */
 #include "sqlite_conn.h"
 
 enum { SLICE = 20000 };
@@ -26,6 +27,11 @@ static const char *const transfer_names[TRANSFER_KINDS] = {
     [TRANSFER_REFUND] = "refund",
     [TRANSFER_OVERAGE_REFUND] = "overage_refund",
 };
+
+const char *sqlite_transfer_name(int kind)
+{
+    return kind >= 0 && kind < TRANSFER_KINDS ? transfer_names[kind] : "unknown";
+}
 
 enum account_owner { OWNER_TENANT = 0, OWNER_CUSTOMER, OWNER_CHANNEL };
 
@@ -83,7 +89,7 @@ static void read_transfer(sqlite3_stmt *s, int64_t account, const struct event *
     memset(out, 0, sizeof(*out));
     out->number = sqlite3_column_int64(s, 0);
     out->created_at = event->created_at;
-    out->kind = kind >= 0 && kind < TRANSFER_KINDS ? transfer_names[kind] : "unknown";
+    out->kind = sqlite_transfer_name(kind);
     if (sqlite3_column_int64(s, 2) == account)
         out->amount -= amount;
     if (sqlite3_column_int64(s, 3) == account)
@@ -237,6 +243,8 @@ enum err_code sqlite_ask_grants(struct sqlite_conn *c, struct store_grants_query
     sqlite3_bind_int64(s, 1, wallet.account);
     sqlite3_bind_int64(s, 2, q->after != 0 ? q->after : INT64_MAX);
     sqlite3_bind_int(s, 3, q->limit + 1);
+    sqlite3_bind_int64(s, 4, q->start_time);
+    sqlite3_bind_int64(s, 5, q->end_time != 0 ? q->end_time : INT64_MAX);
     while (!q->more && (rc = sqlite3_step(s)) == SQLITE_ROW) {
         if (q->n == q->limit)
             q->more = true;

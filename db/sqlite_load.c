@@ -168,6 +168,7 @@ enum err_code sqlite_load(struct sqlite_conn *c, struct ledger *l, struct err *e
     static const char events[] =
         "SELECT seq, created_ms, EXISTS (SELECT 1 FROM clock_steps) FROM"
         " (SELECT * FROM (SELECT seq, created_ms FROM usage ORDER BY seq DESC LIMIT 1) UNION ALL"
+        "  SELECT * FROM (SELECT seq, created_ms FROM pruned ORDER BY seq DESC LIMIT 1) UNION ALL"
         "  SELECT * FROM (SELECT seq, created_ms FROM grants ORDER BY seq DESC LIMIT 1) UNION ALL"
         "  SELECT * FROM (SELECT seq, created_ms FROM entries ORDER BY seq DESC LIMIT 1))"
         " ORDER BY seq DESC LIMIT 1";

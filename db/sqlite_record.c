@@ -1,24 +1,30 @@
 /* sqlite_record.c - records as rows: one table a kind, seven columns in common, the rest by kind.
  *
  * A record is bound and read column by column in the order of its column list; INSERT, UPDATE and SELECT are made from
- * that list. Rows are never deleted: what is deleted has the status. */
+ * that list. Rows are never deleted: what is deleted has the status. Columns that are only read here are written by
+ * whoever notes them (sqlite_credential.c). */
 #include "sqlite_conn.h"
 
 #include <stdlib.h>
+
+#include "daemon/base/failpoint.h"
 
 enum { COMMON = 7, SQL_TEXT = 2048 }; /* columns in common; bytes of a statement made here */
 
 static const struct shape {
     const char *table;
     const char *columns; /* beyond the common ones, comma-separated */
+    const char *noted;   /* columns that are only read here, after the others, each with its comma */
 } shapes[RECORD_KINDS] = {
-    [RECORD_TENANT] = {"tenants", "timezone,credit_limit,price_book,markup_ppm,in_doubt,policy,limits,budgets"},
-    [RECORD_CUSTOMER] = {"customers", "tenant,own_wallet,credit_limit,price_book,markup_ppm,policy,limits,budgets"},
-    [RECORD_KEY] = {"keys", "tenant,customer,digest,prefix,last4,test,expires_at,policy,limits,budgets"},
+    [RECORD_TENANT] = {"tenants", "timezone,credit_limit,price_book,markup_ppm,in_doubt,policy,limits,budgets", ""},
+    [RECORD_CUSTOMER] = {"customers", "tenant,own_wallet,credit_limit,price_book,markup_ppm,policy,limits,budgets", ""},
+    [RECORD_KEY] = {"keys",
+                    "tenant,customer,digest,prefix,last4,test,expires_at,policy,limits,budgets,old_digest,old_until",
+                    ",last_used_at"},
     [RECORD_CHANNEL] = {"channels",
-                        "kind,base_url,credential,priority,weight,max_concurrency,timeout,cost_book,api_version"},
-    [RECORD_BOOK] = {"price_books", "kind"},
-    [RECORD_ADMIN_TOKEN] = {"admin_tokens", "tenant,role,digest,expires_at"},
+                        "kind,base_url,credential,priority,weight,max_concurrency,timeout,cost_book,api_version", ""},
+    [RECORD_BOOK] = {"price_books", "kind,tenant", ""},
+    [RECORD_ADMIN_TOKEN] = {"admin_tokens", "tenant,role,digest,expires_at", ",last_used_at"},
 };
 static const char common[] = "row,id,version,status,created_at,name,external_id";
 
@@ -29,7 +35,7 @@ const char *sqlite_record_table(enum record_kind kind)
 
 void sqlite_record_columns(enum record_kind kind, struct buf *out)
 {
-    buf_printf(out, "%s,%s", common, shapes[kind].columns);
+    buf_printf(out, "%s,%s%s", common, shapes[kind].columns, shapes[kind].noted);
 }
 
 /* ---- statements ---- */
@@ -66,7 +72,7 @@ static void write_update(const struct shape *shape, struct buf *out)
 
 static void write_select(const struct shape *shape, struct buf *out)
 {
-    buf_printf(out, "SELECT %s,%s FROM %s WHERE row=?1", common, shape->columns, shape->table);
+    buf_printf(out, "SELECT %s,%s%s FROM %s WHERE row=?1", common, shape->columns, shape->noted, shape->table);
 }
 
 static enum err_code statement(struct sqlite_conn *c, enum record_kind kind, int which, sqlite3_stmt **out,
@@ -144,6 +150,12 @@ static void bind_key(sqlite3_stmt *s, int at, const struct api_key *k)
     sqlite3_bind_int(s, at++, k->test);
     sqlite_bind_opt_number(s, at++, k->expires_at);
     bind_rules(s, at, k->policy, k->limits, k->budgets);
+    at += 3;
+    if (k->old_until != 0)
+        sqlite3_bind_blob(s, at, k->old_digest, SECRET_DIGEST, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(s, at);
+    sqlite_bind_opt_number(s, at + 1, k->old_until);
 }
 
 static void bind_channel(struct sqlite_conn *c, sqlite3_stmt *s, int at, const struct channel *channel)
@@ -195,6 +207,7 @@ static void bind_record(struct sqlite_conn *c, sqlite3_stmt *s, const struct rec
         break;
     case RECORD_BOOK:
         sqlite3_bind_int(s, at, (int)((const struct book *)r)->prices->kind);
+        sqlite_bind_opt_number(s, at + 1, ((const struct book *)r)->tenant_row);
         break;
     case RECORD_ADMIN_TOKEN:
         bind_token(s, at, (const struct admin_token *)r);
@@ -206,10 +219,11 @@ static void bind_record(struct sqlite_conn *c, sqlite3_stmt *s, const struct rec
 
 static enum err_code close_owned(struct sqlite_conn *c, const struct record *r, struct err *err)
 {
-    static const enum sql tenant[] = {SQL_CLOSE_TENANT_CUSTOMERS, SQL_CLOSE_TENANT_KEYS, SQL_CLOSE_TENANT_TOKENS};
+    static const enum sql tenant[] = {SQL_CLOSE_TENANT_CUSTOMERS, SQL_CLOSE_TENANT_KEYS, SQL_CLOSE_TENANT_TOKENS,
+                                      SQL_CLOSE_TENANT_BOOKS};
     static const enum sql customer[] = {SQL_CLOSE_CUSTOMER_KEYS};
     const enum sql *statements = r->kind == RECORD_TENANT ? tenant : customer;
-    size_t n = r->kind == RECORD_TENANT ? 3 : 1;
+    size_t n = r->kind == RECORD_TENANT ? sizeof(tenant) / sizeof(tenant[0]) : 1;
     enum err_code code = ERR_OK;
 
     for (size_t i = 0; code == ERR_OK && i < n; i++) {
@@ -231,7 +245,7 @@ static enum err_code refuse_constraint(struct sqlite_conn *c, struct err *err)
         param = "effective_from";
     else if (strstr(why, "external_id") != NULL)
         param = "external_id";
-    else if (strstr(why, ".name") != NULL)
+    else if (strstr(why, ".name") != NULL || strstr(why, "_name'") != NULL) /* a column; an index of expressions */
         param = "name";
     if (param == NULL)
         return err_set(err, ERR_CONFLICT, NULL, "The record exists already (%s).", why);
@@ -291,6 +305,30 @@ enum err_code sqlite_put_record(struct sqlite_conn *c, struct record *r, struct 
     if (code == ERR_CONFLICT &&
         (sqlite_run(c, c->statements[SQL_ROLLBACK_TO], "Cannot take a record back", err) != ERR_OK ||
          sqlite_run(c, c->statements[SQL_RELEASE], "Cannot take a record back", err) != ERR_OK))
+        code = ERR_UNAVAILABLE;
+    return code;
+}
+
+/* All rows or none. *failed: the place of the one that was refused. */
+enum err_code sqlite_put_records(struct sqlite_conn *c, struct record **records, int n, int *failed, struct err *err)
+{
+    enum err_code code = sqlite_run(c, c->statements[SQL_SAVEPOINT_MANY], "Cannot write records", err);
+
+    *failed = -1;
+    for (int i = 0; code == ERR_OK && i < n; i++) {
+        code = sqlite_put_record(c, records[i], err);
+        if (code == ERR_OK)
+            code = FAILPOINT_CODE(PUT_MANY_ROW, err);
+        if (code != ERR_OK)
+            *failed = i;
+    }
+    if (code == ERR_OK)
+        return sqlite_run(c, c->statements[SQL_RELEASE_MANY], "Cannot write records", err);
+    for (int i = 0; i < n; i++)
+        records[i]->row = 0;
+    if (code != ERR_UNAVAILABLE &&
+        (sqlite_run(c, c->statements[SQL_ROLLBACK_TO_MANY], "Cannot take records back", err) != ERR_OK ||
+         sqlite_run(c, c->statements[SQL_RELEASE_MANY], "Cannot take records back", err) != ERR_OK))
         code = ERR_UNAVAILABLE;
     return code;
 }
@@ -370,7 +408,10 @@ static struct record *read_key(sqlite3_stmt *s)
     k->expires_at = sqlite3_column_int64(s, at++);
     k->policy = column_opt_text(s, at++);
     k->limits = column_opt_text(s, at++);
-    k->budgets = column_opt_text(s, at);
+    k->budgets = column_opt_text(s, at++);
+    column_digest(s, at++, k->old_digest);
+    k->old_until = sqlite3_column_int64(s, at++);
+    k->last_used_at = sqlite3_column_int64(s, at);
     return &k->super;
 }
 
@@ -430,6 +471,7 @@ static enum err_code read_book(struct sqlite_conn *c, sqlite3_stmt *s, struct re
     prices->id = book->super.id;
     memcpy(prices->name, book->super.name, sizeof(prices->name));
     prices->kind = (enum price_kind)sqlite3_column_int(s, COMMON);
+    book->tenant_row = sqlite3_column_int64(s, COMMON + 1);
     prices->created_at = book->super.created_at;
     *out = &book->super;
     return ERR_OK;
@@ -443,7 +485,8 @@ static struct record *read_token(sqlite3_stmt *s)
     t->tenant_row = sqlite3_column_int64(s, at++);
     t->role = (enum admin_role)sqlite3_column_int(s, at++);
     column_digest(s, at++, t->digest);
-    t->expires_at = sqlite3_column_int64(s, at);
+    t->expires_at = sqlite3_column_int64(s, at++);
+    t->last_used_at = sqlite3_column_int64(s, at);
     return &t->super;
 }
 
@@ -525,8 +568,8 @@ static enum err_code load_kind(struct sqlite_conn *c, enum record_kind kind,
 enum err_code sqlite_load_records(struct sqlite_conn *c, void (*fn)(void *ctx, struct record *record), void *ctx,
                                   struct err *err)
 {
-    static const enum record_kind order[] = {RECORD_BOOK,     RECORD_TENANT, RECORD_CHANNEL,
-                                             RECORD_CUSTOMER, RECORD_KEY,    RECORD_ADMIN_TOKEN};
+    static const enum record_kind order[] = {RECORD_BOOK, RECORD_TENANT, RECORD_CHANNEL, RECORD_CUSTOMER,
+                                             RECORD_ADMIN_TOKEN};
     enum err_code code = ERR_OK;
 
     for (size_t i = 0; code == ERR_OK && i < sizeof(order) / sizeof(order[0]); i++)

@@ -32,16 +32,16 @@ static void take_record(void *ctx, struct record *record)
 /* Once all are there: a budget's windows are those of its tenant's time zone. */
 static enum err_code take_budgets(struct store *s, struct err *err)
 {
-    static const enum record_kind kinds[] = {RECORD_TENANT, RECORD_CUSTOMER, RECORD_KEY};
+    static const enum record_kind kinds[] = {RECORD_TENANT, RECORD_CUSTOMER};
     enum err_code code = ERR_OK;
 
     for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         const struct shelf *shelf = &s->directory.shelves[kinds[k]];
 
         for (size_t i = 0; code == ERR_OK && i < shelf->n; i++)
-            code = put_budgets(s, shelf->at[i], err);
+            code = put_budgets(s, shelf->at[i], NULL, err);
     }
-    return code;
+    return code == ERR_OK ? load_key_budgets(s, err) : code;
 }
 
 /* ---- epoch ---- */
@@ -88,7 +88,7 @@ static struct book *find_default_book(const struct store *s)
     const struct shelf *shelf = &s->directory.shelves[RECORD_BOOK];
 
     for (size_t i = 0; i < shelf->n; i++)
-        if (strcmp(shelf->at[i]->name, default_book) == 0)
+        if (strcmp(shelf->at[i]->name, default_book) == 0 && ((struct book *)shelf->at[i])->tenant_row == 0)
             return (struct book *)shelf->at[i];
     return NULL;
 }
@@ -176,6 +176,10 @@ enum err_code start_store(struct store *s, bool migrate, struct err *err)
         code = s->engine->class->load(s->engine, s->ledger, err);
     if (code == ERR_OK)
         code = s->engine->class->load_records(s->engine, take_record, s, err);
+    if (code == ERR_OK)
+        code = prune_load(s, err);
+    if (code == ERR_OK)
+        code = audit_load(s, err);
     if (code == ERR_OK)
         code = take_budgets(s, err);
     if (code == ERR_OK)

@@ -111,13 +111,17 @@ static bool worker_wait(struct worker *w, bool may_tidy)
     return w->head != NULL || w->stopping;
 }
 
-/* Takes up to <max> mails off the queue as a chain; *n how many. With the lock held. */
-static struct mail *worker_take(struct worker *w, size_t max, size_t *n)
+/* Takes up to <max> mails off the queue as a chain, and none after one that <is_last> (may be NULL) says must be the
+ * last; *n how many. With the lock held. */
+static struct mail *worker_take(struct worker *w, size_t max, bool (*is_last)(const struct mail *mail), size_t *n)
 {
     struct mail *chain = w->head, **end = &w->head;
+    bool last = false;
 
-    for (*n = 0; *end != NULL && *n < max; (*n)++)
+    for (*n = 0; *end != NULL && *n < max && !last; (*n)++) {
+        last = is_last != NULL && is_last(*end);
         end = &(*end)->next;
+    }
     w->head = *end;
     *end = NULL;
     if (w->head == NULL)
@@ -182,22 +186,58 @@ static void apply_change(struct mail *mail)
     free(change);
 }
 
-/* Hands a changed record to every subscriber. Takes over the reference. */
-static void publish(struct store *s, struct store_op *op, struct record *record)
+/* A subscriber's mails, one a record, as one chain. */
+static void fill_chain(const struct subscriber *subscriber, const struct changed *changed, size_t n,
+                       struct change *change, struct change_mail *mails)
 {
-    struct change *change = mem_alloc(sizeof(*change) + s->n_subscribers * sizeof(change->mails[0]));
+    for (size_t i = 0; i < n; i++)
+        mails[i] = (struct change_mail){
+            .mail = {.deliver = apply_change, .next = i + 1 < n ? &mails[i + 1].mail : NULL},
+            .change = change,
+            .subscriber = subscriber,
+            .record = record_ref(changed[i].record),
+        };
+}
 
-    atomic_init(&change->left, s->n_subscribers);
+/* Hands the <n> records that one operation changed to every subscriber. Takes over the references. */
+static void publish(struct store *s, struct store_op *op, const struct changed *changed, size_t n)
+{
+    size_t subscribers = s->n_subscribers;
+    struct change *change = mem_alloc(sizeof(*change) + subscribers * n * sizeof(change->mails[0]));
+
+    atomic_init(&change->left, subscribers * n);
     change->op = op;
-    for (size_t i = 0; i < s->n_subscribers; i++)
-        change->mails[i] = (struct change_mail){.mail = {.deliver = apply_change},
-                                                .change = change,
-                                                .subscriber = &s->subscribers[i],
-                                                .record = record_ref(record)};
-    record_unref(record);
+    for (size_t i = 0; i < subscribers; i++)
+        fill_chain(&s->subscribers[i], changed, n, change, &change->mails[i * n]);
+    for (size_t i = 0; i < n; i++)
+        record_unref(changed[i].record);
     /* The last post may free <change>: nothing of it may be read after that. */
-    for (size_t i = 0, n = s->n_subscribers; i < n; i++)
-        mailbox_post(s->subscribers[i].box, &change->mails[i].mail);
+    for (size_t i = 0; i < subscribers; i++)
+        mailbox_post(s->subscribers[i].box, &change->mails[i * n].mail);
+}
+
+/* What one operation changed, from <first> on, to whoever wants to know. False: nobody does. */
+static bool pass_on(struct store *s, struct store_op *op, size_t first, size_t n)
+{
+    if (n == 0)
+        return false;
+    if (s->n_subscribers > 0) {
+        publish(s, op, &s->changed[first], n);
+        return true;
+    }
+    for (size_t i = first; i < first + n; i++)
+        record_unref(s->changed[i].record);
+    return false;
+}
+
+/* How many of the changes from <first> on are the operation's. */
+static size_t count_changed(const struct store *s, const struct store_op *op, size_t first)
+{
+    size_t n = 0;
+
+    while (first + n < s->n_changed && s->changed[first + n].op == op)
+        n++;
+    return n;
 }
 
 /* ---- the writer ---- */
@@ -240,19 +280,17 @@ static void complete(struct store *s, struct store_op *chain)
 {
     struct outbox out;
     struct store_op *next;
-    size_t changed = 0;
+    size_t first = 0;
 
     out.n = 0;
     (void)FAILPOINT(DELIVER_BEFORE);
     for (struct store_op *op = chain; op != NULL; op = next) {
+        size_t n = count_changed(s, op, first);
+
         next = (struct store_op *)op->mail.next;
-        if (changed < s->n_changed && s->changed[changed].op == op && s->n_subscribers > 0) {
-            publish(s, op, s->changed[changed++].record);
-            continue;
-        }
-        if (changed < s->n_changed && s->changed[changed].op == op)
-            record_unref(s->changed[changed++].record);
-        outbox_add(&out, op);
+        if (!pass_on(s, op, first, n))
+            outbox_add(&out, op);
+        first += n;
     }
     s->n_changed = 0;
     outbox_post(&out);
@@ -270,20 +308,29 @@ static void tidy(struct store *s, bool idle)
         s->failed(s->failed_ctx, err.message);
 }
 
+/* Many rows are enough for one transaction: whoever comes next should not wait for more. */
+static bool is_large(const struct mail *mail)
+{
+    return ((const struct store_op *)mail)->kind == STORE_PUT_MANY;
+}
+
 static void *writer_main(void *arg)
 {
     struct store *s = arg;
     struct worker *w = &s->write;
     struct mail *chain;
     size_t n = 0;
-    bool work;
+    bool work, folding;
 
     for (;;) {
+        folding = fold_due(s);
         (void)pthread_mutex_lock(&w->lock);
         if (n >= 1 && n <= LINGER_BATCH)
             worker_linger(w);
-        work = worker_wait(w, atomic_load(&s->healthy) && (s->engine->class->untidy(s->engine) || sweep_waits(s)));
-        chain = worker_take(w, STORE_BATCH, &n);
+        work = folding ? w->head != NULL || w->stopping
+                       : worker_wait(w, atomic_load(&s->healthy) &&
+                                            (s->engine->class->untidy(s->engine) || sweep_waits(s) || fold_waits(s)));
+        chain = worker_take(w, STORE_BATCH, is_large, &n);
         metric_set(METRIC_STORE_QUEUE, (int64_t)atomic_load_explicit(&w->queued, memory_order_relaxed));
         (void)pthread_mutex_unlock(&w->lock);
         if (chain != NULL) {
@@ -293,7 +340,8 @@ static void *writer_main(void *arg)
             return NULL; /* stopping, and nothing left */
         }
         sweep_due(s);
-        tidy(s, !work);
+        fold_run(s, chain == NULL);
+        tidy(s, !work && !folding);
     }
 }
 
@@ -309,7 +357,7 @@ static void *reader_main(void *arg)
     for (;;) {
         (void)pthread_mutex_lock(&w->lock);
         (void)worker_wait(w, false);
-        query = (struct store_query *)worker_take(w, 1, &n);
+        query = (struct store_query *)worker_take(w, 1, NULL, &n);
         (void)pthread_mutex_unlock(&w->lock);
         if (query == NULL)
             return NULL;
@@ -422,6 +470,7 @@ void store_close(struct store *s)
     directory_dispose(&s->directory);
     worker_dispose(&s->write);
     worker_dispose(&s->read);
+    free(s->changed);
     free(s->subscribers);
     free(s);
 }
@@ -447,12 +496,7 @@ enum err_code store_apply(struct store *s, struct store_op *op)
     TG_ASSERT(!s->started);
     op->mail.next = NULL;
     batch_run(s, op, 1);
-    for (size_t i = 0; i < s->n_changed; i++) {
-        if (s->n_subscribers > 0)
-            publish(s, NULL, s->changed[i].record);
-        else
-            record_unref(s->changed[i].record);
-    }
+    (void)pass_on(s, NULL, 0, s->n_changed);
     s->n_changed = 0;
     return op->err.code;
 }
@@ -464,5 +508,9 @@ void store_ask(struct store *s, struct store_query *query)
         TG_CONTAINER(struct store_usage_query, super, query)->scanned = 0;
     else if (query->question == STORE_LEDGER)
         TG_CONTAINER(struct store_ledger_query, super, query)->scanned = 0;
+    else if (query->question == STORE_TURNOVER)
+        TG_CONTAINER(struct store_turnover, super, query)->state = NULL;
+    else if (query->question == STORE_REPORT)
+        TG_CONTAINER(struct store_report, super, query)->state = NULL;
     worker_add(&s->read, &query->mail);
 }

@@ -17,7 +17,7 @@ tallygate=$root/build/tallygate
 started=()
 
 packages=(cmake make gcc pkg-config libc6-dev libh2o-evloop-dev libcurl4-openssl-dev libsqlite3-dev libjson-c-dev libsodium-dev
-    libssl-dev libsystemd-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev curl jq ca-certificates tzdata)
+    libssl-dev libsystemd-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev libzstd-dev curl jq ca-certificates tzdata)
 
 if [ -t 1 ]; then bold=$'\e[1m' green=$'\e[32m' plain=$'\e[0m'; else bold='' green='' plain=''; fi
 say() { printf '%s==>%s %s\n' "$green" "$plain" "$*"; }

@@ -44,7 +44,7 @@ node_is_new_enough() {
 
 install_packages() {
     local want=(build-essential clang libclang-rt-14-dev cmake ninja-build pkg-config libh2o-evloop-dev libcurl4-openssl-dev libsqlite3-dev
-        libjson-c-dev libsodium-dev libssl-dev libsystemd-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev libcmocka-dev python3 python3-venv
+        libjson-c-dev libsodium-dev libssl-dev libsystemd-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev libzstd-dev zstd libcmocka-dev python3 python3-venv
         python3-pip curl jq make ca-certificates openssl nghttp2-client sqlite3 procps groff-base git tzdata)
     node_is_new_enough || want+=(nodejs npm)
     local missing=() package

@@ -51,6 +51,9 @@ static const char *const in_doubt_words[] = {"release", "charge", "keep", NULL};
 static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
 static const char *const bool_words[] = {"off", "on", NULL};
 
+/* Longer than an Idempotency-Key, which names its record, can be remembered, and than refunds of a month take. */
+#define SHORTEST_RETENTION (35 * 24 * 3600 * CLOCK_SECOND)
+
 enum { FILE_LIMIT = 1024 * 1024, SHOWN = 80, HELP_WIDTH = 100 };
 
 struct unit {
@@ -60,8 +63,13 @@ struct unit {
 
 static const struct unit size_units[] = {{"", 1},          {"B", 1},         {"KiB", 1 << 10},
                                          {"MiB", 1 << 20}, {"GiB", 1 << 30}, {NULL, 0}};
-static const struct unit time_units[] = {
-    {"us", 1}, {"ms", 1000}, {"s", CLOCK_SECOND}, {"m", 60 * CLOCK_SECOND}, {"h", 3600 * CLOCK_SECOND}, {NULL, 0}};
+static const struct unit time_units[] = {{"us", 1},
+                                         {"ms", 1000},
+                                         {"s", CLOCK_SECOND},
+                                         {"m", 60 * CLOCK_SECOND},
+                                         {"h", 3600 * CLOCK_SECOND},
+                                         {"d", 24 * 3600 * CLOCK_SECOND},
+                                         {NULL, 0}};
 
 static void *member(const struct key *k, struct conf *conf)
 {
@@ -118,7 +126,7 @@ static enum err_code set_number(const struct key *k, struct conf *conf, struct s
     int64_t scale = k->type == TYPE_TIME ? CLOCK_SECOND : 1;
     const char *unit = k->type == TYPE_TIME ? " seconds" : k->type == TYPE_SIZE ? " bytes" : "";
     const struct unit *units = k->type == TYPE_TIME ? time_units : k->type == TYPE_SIZE ? size_units : no_units;
-    const char *form = k->type == TYPE_TIME   ? "a time with its unit (us, ms, s, m, h)"
+    const char *form = k->type == TYPE_TIME   ? "a time with its unit (us, ms, s, m, h, d)"
                        : k->type == TYPE_SIZE ? "a size in bytes (B, KiB, MiB, GiB)"
                                               : "a whole number";
     int64_t number;
@@ -374,6 +382,8 @@ static void check_together(struct reading *r)
         report(r, r->line[KEY_public_tls_certificate], "tls_certificate", "needs tls_key beside it");
     if (key && !certificate)
         report(r, r->line[KEY_public_tls_key], "tls_key", "needs tls_certificate beside it");
+    if (r->conf->retention_records > 0 && r->conf->retention_records < SHORTEST_RETENTION)
+        report(r, r->line[KEY_retention_records], "records", "out of range: 0, or 35d to 3650d");
 }
 
 /* The whole file, NUL-terminated; NULL with errno when it cannot be read. */
@@ -512,7 +522,7 @@ static void print_range(FILE *out, const struct key *k, const char *before, cons
 void conf_print_help(FILE *out)
 {
     fprintf(out, "# Tallygate's configuration. Every key is shown with its default.\n"
-                 "# Times: us, ms, s, m, h. Sizes: B, KiB, MiB, GiB. A # behind white space starts a comment.\n");
+                 "# Times: us, ms, s, m, h, d. Sizes: B, KiB, MiB, GiB. A # behind white space starts a comment.\n");
     for (size_t i = 0; i < KEY_COUNT; i++) {
         const struct key *k = &keys[i];
 
@@ -545,9 +555,10 @@ static void print_roff(FILE *out, const char *text)
 
 void conf_print_manual(FILE *out)
 {
-    fprintf(out, ".SH CONFIGURATION\nThe file is made of sections and keys. A # at the start of a line or behind white "
-                 "space starts a comment; an unknown key is an error.\nTimes carry a unit (us, ms, s, m, h), sizes may "
-                 "carry one (B, KiB, MiB, GiB).\n");
+    fprintf(out,
+            ".SH CONFIGURATION\nThe file is made of sections and keys. A # at the start of a line or behind white "
+            "space starts a comment; an unknown key is an error.\nTimes carry a unit (us, ms, s, m, h, d), sizes may "
+            "carry one (B, KiB, MiB, GiB).\n");
     for (size_t i = 0; i < KEY_COUNT; i++) {
         const struct key *k = &keys[i];
 

@@ -107,11 +107,20 @@ static void append_members(struct buf *out, const struct err *err, const char *l
     }
 }
 
-void err_append_json(struct buf *out, const struct err *err)
+void err_append_json_of(struct buf *out, const struct err *err, const char *request_id)
 {
     buf_append_str(out, "{\n  \"error\": {");
     append_members(out, err, "\n    ", ": ");
+    if (request_id != NULL) {
+        buf_append_str(out, ",\n    \"request_id\": ");
+        buf_append_json_string(out, slice_from(request_id));
+    }
     buf_append_str(out, "\n  }\n}\n");
+}
+
+void err_append_json(struct buf *out, const struct err *err)
+{
+    err_append_json_of(out, err, NULL);
 }
 
 void err_append_object(struct buf *out, const struct err *err)

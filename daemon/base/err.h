@@ -36,6 +36,9 @@ const char *err_name(enum err_code code);     /* the enum's name without ERR_, f
  * {"error": {"message", "type", "param", "code"}}; all four keys always. */
 void err_append_json(struct buf *out, const struct err *err);
 
+/* The same with a fifth key, "request_id", at the end; <request_id> NULL: without it. */
+void err_append_json_of(struct buf *out, const struct err *err, const char *request_id);
+
 /* The inner object alone, on one line: {"message", "type", "param", "code"}. */
 void err_append_object(struct buf *out, const struct err *err);
 

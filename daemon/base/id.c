@@ -146,6 +146,33 @@ void base62_encode(const uint8_t *bytes, size_t len, char *out, size_t digits)
     TG_ASSERT(left == 0); /* the number fits in so many digits */
 }
 
+/* Five digits of a number below 62^5. */
+static void put_limb(uint32_t value, char *out)
+{
+    for (int i = LIMB_DIGITS - 1; i >= 0; i--) {
+        out[i] = alphabet[value % 62];
+        value /= 62;
+    }
+}
+
+/* All 22 digits by two long divisions: ids are written by the million. */
+static void encode_id(struct id id, char out[ID_DIGITS])
+{
+    const uint64_t ten = (uint64_t)LIMB_BASE * LIMB_BASE; /* 62^10 */
+    unsigned __int128 number = (unsigned __int128)get_be(id.b, 8) << 64 | get_be(id.b + 8, 8);
+    unsigned __int128 high = number / ten;
+    uint64_t low = (uint64_t)(number - high * ten), middle;
+    uint32_t top = (uint32_t)(high / ten);
+
+    middle = (uint64_t)(high - (unsigned __int128)top * ten);
+    out[0] = alphabet[top / 62];
+    out[1] = alphabet[top % 62];
+    put_limb((uint32_t)(middle / LIMB_BASE), out + 2);
+    put_limb((uint32_t)(middle % LIMB_BASE), out + 7);
+    put_limb((uint32_t)(low / LIMB_BASE), out + 12);
+    put_limb((uint32_t)(low % LIMB_BASE), out + 17);
+}
+
 const char *id_format(const char *prefix, struct id id, char out[ID_TEXT])
 {
     size_t head = strlen(prefix);
@@ -153,7 +180,7 @@ const char *id_format(const char *prefix, struct id id, char out[ID_TEXT])
     TG_ASSERT(head + 1 + ID_DIGITS < ID_TEXT);
     memcpy(out, prefix, head);
     out[head] = '_';
-    base62_encode(id.b, ID_BYTES, out + head + 1, ID_DIGITS);
+    encode_id(id, out + head + 1);
     out[head + 1 + ID_DIGITS] = '\0';
     return out;
 }

@@ -24,6 +24,9 @@ enum {
 /* A window's kind as a number that is stored: never renumber. Above 0: rolling, so many seconds. */
 enum { BUDGET_LIFETIME = 0, BUDGET_DAY = -1, BUDGET_WEEK = -2, BUDGET_MONTH = -3 };
 
+/* Whose a budget is; stored: never renumber. */
+enum budget_owner_kind { BUDGET_TENANT = 0, BUDGET_CUSTOMER, BUDGET_KEY, BUDGET_OWNERS };
+
 struct budget {
     int64_t amount; /* nano, >= 0 */
     int64_t window; /* BUDGET_DAY.., or seconds */

@@ -113,12 +113,13 @@ void front_reply_json(struct front_call *call, int status, struct slice body)
     front_reply(call, status, NULL, 0, SLICE("application/json"), body);
 }
 
-enum { ERR_HEADERS = 8 };
+enum { ERR_HEADERS = 24 };
 
 void front_reply_err(struct front_call *call, const struct err *err, const struct front_header *headers, size_t n)
 {
     struct front_header all[ERR_HEADERS];
     struct buf body;
+    char id[ID_TEXT];
 
     TG_ASSERT(n < ERR_HEADERS);
     if (n > 0)
@@ -126,7 +127,7 @@ void front_reply_err(struct front_call *call, const struct err *err, const struc
     if (err->code == ERR_INSUFFICIENT_QUOTA)
         all[n++] = (struct front_header){"x-should-retry", SLICE("false")};
     buf_init(&body, (LIMIT_ERROR_MESSAGE + LIMIT_ERROR_PARAM) * 8);
-    err_append_json(&body, err);
+    err_append_json_of(&body, err, call->site->place->listener.error_ids ? id_format("req", call->id, id) : NULL);
     front_reply(call, err_http_status(err->code), all, n, SLICE("application/json"), buf_slice(&body));
     buf_dispose(&body);
 }

@@ -95,7 +95,8 @@ void front_call_own(struct front_call *call, const struct front_owner *owner);
 void front_reply(struct front_call *call, int status, const struct front_header *headers, size_t n,
                  struct slice content_type, struct slice body);
 void front_reply_json(struct front_call *call, int status, struct slice body);
-/* The error object with its status; adds x-should-retry: false for INSUFFICIENT_QUOTA. */
+/* The error object with its status (and request_id, on a listener with error_ids); adds x-should-retry: false for
+ * INSUFFICIENT_QUOTA. */
 void front_reply_err(struct front_call *call, const struct err *err, const struct front_header *headers, size_t n);
 
 /* Streamed answers. <content_length> -1: unknown (chunked on HTTP/1.1). The head leaves with the first bytes. */

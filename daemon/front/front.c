@@ -57,7 +57,7 @@ static void configure(struct place *place)
     path = h2o_config_register_path(host, "/", 0);
     handler = h2o_create_handler(path, sizeof(*handler));
     handler->on_req = call_begin;
-    refuse_register(host);
+    refuse_register(host, &place->listener);
 }
 
 static enum err_code open_place(struct place *place, const struct front_listener *listener, struct err *err)

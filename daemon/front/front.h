@@ -33,8 +33,9 @@ struct front_listener {
     const char *tls_key;
     bool http2;
     int64_t max_body;
-    int64_t request_timeout;          /* microseconds: for a head, and for a body beside what FRONT_BODY_RATE allows */
-    bool is_public;                   /* counted in the request metrics, and drained */
+    int64_t request_timeout; /* microseconds: for a head, and for a body beside what FRONT_BODY_RATE allows */
+    bool is_public;          /* counted in the request metrics, and drained */
+    bool error_ids;          /* every error object tells its request_id; else it has OpenAI's four keys alone */
     const struct front_route *routes; /* ends with a NULL method */
     void *ctx;                        /* handed to every handler */
 };

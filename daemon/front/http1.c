@@ -180,7 +180,7 @@ static void refuse(struct front_conn *conn, enum head_verdict verdict, int64_t m
     else
         (void)err_set(&err, ERR_BAD_REQUEST, NULL, "The request could not be understood as HTTP.");
     buf_init(&conn->refusal, REFUSAL_MAX);
-    refuse_append(&conn->refusal, &err);
+    refuse_append(&conn->refusal, &conn->site->place->listener, &err);
     bytes = h2o_iovec_init(conn->refusal.p, conn->refusal.len);
     h2o_socket_read_stop(sock);
     h2o_buffer_consume(&sock->input, sock->input->size);

@@ -263,10 +263,10 @@ void call_body_is_whole(struct front_call *call); /* its last byte has come */
 
 /* ---- refuse.c: errors on paths where the library would answer by itself ---- */
 
-void refuse_register(h2o_hostconf_t *host);
+void refuse_register(h2o_hostconf_t *host, const struct front_listener *listener);
 
-/* A whole HTTP/1 answer with the error object, for a socket that the library does not have. */
-void refuse_append(struct buf *out, const struct err *err);
+/* A whole HTTP/1 answer with the error object, for a socket of this listener that the library does not have. */
+void refuse_append(struct buf *out, const struct front_listener *listener, const struct err *err);
 
 /* ---- route.c ---- */
 

@@ -45,8 +45,9 @@ void loop_watch_forget(struct loop *loop, struct loop_watch *watch); /* the fd i
 struct mailbox *loop_mailbox(struct loop *loop); /* post from any thread */
 int loop_index(const struct loop *loop);         /* 0..threads-1 */
 
-/* What another room keeps per loop (the relay's libcurl multi, the catalog): set once before the loop runs. */
-enum loop_slot { LOOP_SLOT_RELAY = 0, LOOP_SLOT_CATALOG, LOOP_SLOT_OTHER, LOOP_SLOTS };
+/* What another room keeps per loop (the relay's libcurl multi, the catalog, the last uses): set once before the loop
+ * runs. */
+enum loop_slot { LOOP_SLOT_RELAY = 0, LOOP_SLOT_CATALOG, LOOP_SLOT_TOUCH, LOOP_SLOTS };
 void loop_set(struct loop *loop, enum loop_slot slot, void *value);
 void *loop_get(const struct loop *loop, enum loop_slot slot);
 

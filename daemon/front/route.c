@@ -26,15 +26,32 @@ static bool matches(const char *pattern, struct slice path, struct slice *param)
     return at == path.len;
 }
 
+/* Whether the table names this very path: then it is no {id} of another row. */
+static bool is_named(const struct front_route *routes, struct slice path)
+{
+    for (; routes->method != NULL; routes++) {
+        if (slice_eq_str(path, routes->pattern))
+            return true;
+    }
+    return false;
+}
+
+/* As matches, for a path that is_named or not. */
+static bool fits(const char *pattern, bool named, struct slice path, struct slice *param)
+{
+    return matches(pattern, path, param) && (!named || strchr(pattern, '{') == NULL);
+}
+
 void route_find(const struct front_route *routes, struct slice method, struct slice path, struct route_match *out)
 {
+    bool named = is_named(routes, path);
     struct slice param;
 
     if (slice_eq_str(method, "HEAD")) /* whatever can be got has a head (RFC 9110, 9.1) */
         method = SLICE("GET");
     *out = (struct route_match){.route = NULL};
     for (; routes->method != NULL; routes++) {
-        if (!matches(routes->pattern, path, &param))
+        if (!fits(routes->pattern, named, path, &param))
             continue;
         out->path_known = true;
         if (slice_eq_str(method, routes->method)) {
@@ -47,10 +64,11 @@ void route_find(const struct front_route *routes, struct slice method, struct sl
 
 void route_allowed(const struct front_route *routes, struct slice path, struct buf *out)
 {
+    bool named = is_named(routes, path);
     struct slice param;
 
     for (; routes->method != NULL; routes++) {
-        if (!matches(routes->pattern, path, &param))
+        if (!fits(routes->pattern, named, path, &param))
             continue;
         if (out->len > 0)
             buf_append_str(out, ", ");

@@ -161,7 +161,7 @@ static void fill_call(const struct caller *caller, const struct image_spec *spec
     *call = (struct store_call){
         .tenant_row = caller->tenant->super.row,
         .customer_row = caller->customer != NULL ? caller->customer->super.row : 0,
-        .key_row = caller->key->super.row,
+        .key_row = caller->key->row,
         .channel_row = ch->super.row,
         .operation = spec->operation,
         .n = spec->n,

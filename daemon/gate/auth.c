@@ -35,25 +35,32 @@ bool auth_bearer(struct slice authorization, struct slice *text)
 }
 
 /* The key of that text, borrowed; NULL when there is none that may be used. */
-static const struct api_key *find_key(const struct catalog *c, const struct secrets *secrets, struct slice text,
-                                      int64_t now)
+static struct credential *find_key(const struct catalog *c, const struct secrets *secrets, struct slice text,
+                                   int64_t now)
 {
     uint8_t digest[SECRET_DIGEST];
-    const struct api_key *key;
+    struct credential *key;
     enum secret_kind kind;
 
     if (!secret_check_key(text, &kind) || kind == SECRET_ADMIN_TOKEN)
         return NULL;
     secret_digest_key(secrets, kind, text, digest);
-    key = catalog_key_by_digest(c, digest);
-    if (key == NULL || key->super.status != RECORD_ACTIVE || key->test != (kind == SECRET_API_KEY_TEST) ||
+    key = catalog_key_by_digest(c, digest, now);
+    if (key == NULL || key->status != RECORD_ACTIVE || key->test != (kind == SECRET_API_KEY_TEST) ||
         (key->expires_at != 0 && now >= key->expires_at))
         return NULL;
     return key;
 }
 
+static void take_rules(const struct catalog *c, enum record_kind kind, int64_t row, enum meter_owner owner,
+                       struct caller *out)
+{
+    out->policies[owner] = policy_ref(catalog_policy(c, kind, row));
+    out->meters[owner] = meter_ref(catalog_meter(c, kind, row));
+}
+
 /* False when an owner is gone. */
-static bool take_references(const struct catalog *c, const struct api_key *key, struct caller *out)
+static bool take_references(const struct catalog *c, struct credential *key, struct caller *out)
 {
     const struct tenant *tenant = catalog_by_row(c, RECORD_TENANT, key->tenant_row);
     const struct customer *customer = NULL;
@@ -65,12 +72,14 @@ static bool take_references(const struct catalog *c, const struct api_key *key, 
     }
     if (tenant == NULL)
         return false;
-    out->key = record_ref((void *)key);
+    out->key = credential_ref(key);
     out->tenant = record_ref((void *)tenant);
     out->customer = customer != NULL ? record_ref((void *)customer) : NULL;
-    out->policies[0] = policy_ref(catalog_policy(c, RECORD_KEY, key->super.row));
-    out->policies[1] = customer != NULL ? policy_ref(catalog_policy(c, RECORD_CUSTOMER, customer->super.row)) : NULL;
-    out->policies[2] = policy_ref(catalog_policy(c, RECORD_TENANT, tenant->super.row));
+    if (key->more != NULL)
+        take_rules(c, RECORD_KEY, key->row, METER_KEY, out);
+    if (customer != NULL)
+        take_rules(c, RECORD_CUSTOMER, customer->super.row, METER_CUSTOMER, out);
+    take_rules(c, RECORD_TENANT, tenant->super.row, METER_TENANT, out);
     return true;
 }
 
@@ -91,7 +100,7 @@ static enum err_code check_caller(const struct caller *caller, const char *peer,
 enum err_code auth_caller(const struct catalog *c, const struct secrets *secrets, struct slice authorization, int count,
                           const char *peer, int64_t now, struct caller *out, struct err *err)
 {
-    const struct api_key *key;
+    struct credential *key;
     struct slice text;
     enum err_code code;
 
@@ -114,10 +123,12 @@ enum err_code auth_caller(const struct catalog *c, const struct secrets *secrets
 
 void caller_dispose(struct caller *caller)
 {
-    record_unref(caller->key);
+    credential_unref(caller->key);
     record_unref(caller->tenant);
     record_unref(caller->customer);
-    for (int i = 0; i < CALLER_POLICIES; i++)
+    for (int i = 0; i < CALLER_POLICIES; i++) {
         policy_unref(caller->policies[i]);
+        meter_unref(caller->meters[i]);
+    }
     *caller = (struct caller){0};
 }

@@ -7,19 +7,22 @@
 #include "catalog.h"
 
 enum { CALLER_POLICIES = 3 };
+_Static_assert((int)CALLER_POLICIES == (int)METER_OWNERS, "policies and meters have the same owners");
 
 /* References of the caller's; release with caller_dispose. */
 struct caller {
-    struct api_key *key;
+    struct credential *key;
     struct tenant *tenant;
     struct customer *customer;                /* NULL: a tenant's key */
     struct policy *policies[CALLER_POLICIES]; /* the key's, the customer's, the tenant's; NULL: none */
+    struct meter *meters[METER_OWNERS];       /* likewise */
 };
 
 /* <authorization>: the header's value; <count>: how many such headers there were. Errors: NO_KEY (none, another scheme,
- * empty), BAD_KEY (more than one, malformed, unknown; a revoked, expired or disabled key answers exactly like an
- * unknown one; the message shows the key masked), IP_NOT_AUTHORIZED (policy ip_allow of key, customer and tenant;
- * <peer> as text), ACCOUNT_SUSPENDED. On an error <out> is all NULL. */
+ * empty), BAD_KEY (more than one, malformed, unknown; a revoked, expired or disabled key, and the secret before the
+ * last rotation once its grace is over, answers exactly like an unknown one; the message shows the key masked),
+ * IP_NOT_AUTHORIZED (policy ip_allow of key, customer and tenant; <peer> as text), ACCOUNT_SUSPENDED. On an error <out>
+ * is all NULL. */
 TG_MUSTCHECK enum err_code auth_caller(const struct catalog *c, const struct secrets *secrets,
                                        struct slice authorization, int count, const char *peer, int64_t now,
                                        struct caller *out, struct err *err);

@@ -118,7 +118,11 @@ static enum err_code keep_text(struct draft *d, enum list list, struct slice val
 
 static bool is_name(struct slice value, size_t cap)
 {
-    return value.len > 0 && value.len < cap && memchr(value.p, '\0', value.len) == NULL;
+    for (size_t i = 0; i < value.len; i++) {
+        if ((unsigned char)value.p[i] < 0x20 || value.p[i] == 0x7f)
+            return false;
+    }
+    return value.len > 0 && value.len < cap && utf8_valid(value);
 }
 
 static enum err_code take_model(struct draft *d, struct slice value, const char *param, struct err *err)

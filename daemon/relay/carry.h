@@ -8,6 +8,7 @@
 #include "answers.h"
 #include "daemon/base/table.h"
 #include "daemon/gate/admit.h"
+#include "daemon/gate/touch.h"
 #include "daemon/images/event_scan.h"
 #include "daemon/images/request.h"
 #include "headers.h"
@@ -36,7 +37,8 @@ struct relay_house {
     _Atomic int in_doubt;                     /* enum conf_in_doubt; LIVE */
     atomic_bool draining;
     _Atomic int64_t inflight;
-    pthread_mutex_t lock; /* guards the two lists; taken when a loop meets a channel for the first time */
+    struct meters *meters; /* what all loops' catalogs count limits in */
+    pthread_mutex_t lock;  /* guards the two lists; taken when a loop meets a channel for the first time */
     struct channel_load *loads;
     struct relay_room *rooms;
 };
@@ -58,6 +60,8 @@ struct relay_room {
     struct loop *loop;
     struct upstream_pool *pool;
     struct table ways; /* struct channel_way by channel row */
+    struct touch *touch;
+    struct loop_timer touch_timer;
 };
 
 struct relay_room *house_room(const struct loop *loop);
@@ -138,6 +142,9 @@ struct relay {
     struct image_request request;
     struct terms terms;
     struct store_hold hold;
+    struct permit permit;         /* what it has taken from the caller's limits */
+    struct meter_view limits;     /* what they leave, as it was admitted */
+    int delivered;                /* images that were charged */
     struct channel_load *load;    /* NULL: not counted */
     struct upstream_route *route; /* a reference */
     struct spool *body;           /* what the client sent; ours, as it outlives the client */
@@ -166,13 +173,18 @@ struct relay *relay_create(struct relay_room *room, struct front_call *call, con
                            struct spool *body);
 void relay_discard(struct relay *r);
 
-/* Terms and hold are filled, a place of the channel is taken: the relay is on its way and owns itself. */
+/* Terms and hold are filled, a place of the channel and what the limits ask for are taken: the relay is on its way and
+ * owns itself. */
 void relay_begin(struct relay *r, struct upstream_route *route);
 
 /* The client could not be waited for: its answer ends unfinished. While the upstream runs it is read on; a relay that
  * had only the client left to wait for is gone afterwards. */
 void relay_drop_client(struct relay *r);
 void relay_answered(struct relay *r); /* the front has the last byte; the relay is gone afterwards */
+
+/* The call is over for the caller's limits: before the last byte of its answer leaves, so that a client which has read
+ * it finds its place free. Once; nothing happens later. */
+void relay_release(struct relay *r);
 
 extern const char relay_no_quota[]; /* OpenAI's words */
 
@@ -210,8 +222,9 @@ void events_fail(struct relay *r, const struct err *err);
 
 /* ---- answers given again (replay.c) ---- */
 
-/* Answers <call>, which is now the replay's, with a kept answer; with <otherwise> when that turns out to be damaged. */
+/* Answers <call>, which is now the replay's, with a kept answer; with <otherwise> when that turns out to be damaged.
+ * <limits>: what its caller's leave. */
 void replay_begin(struct relay_room *room, struct front_call *call, struct answer_reader *reader,
-                  const struct err *otherwise);
+                  const struct err *otherwise, const struct meter_view *limits);
 
 #endif

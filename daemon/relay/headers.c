@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "daemon/base/attrs.h"
+#include "daemon/base/clock.h"
 
 enum {
     RETRY_AFTER_MAX = 59
@@ -121,5 +122,49 @@ size_t headers_back(const struct headers_kept *kept, struct front_header out[HEA
         out[n++] = (struct front_header){"x-upstream-request-id", slice_from(kept->upstream_id)};
     if (kept->processing_ms[0] != '\0')
         out[n++] = (struct front_header){"openai-processing-ms", slice_from(kept->processing_ms)};
+    return n;
+}
+
+/* ---- rate limits ---- */
+
+enum { FIGURES = 3, TEXT_SECONDS = 2 * FIGURES, TEXT_MS }; /* places among the texts */
+
+static size_t tell(const struct meter_figures *f, const char *const names[FIGURES], struct headers_texts *texts,
+                   int first, struct front_header *out)
+{
+    if (f->limit == 0)
+        return 0;
+    snprintf(texts->of[first], METER_SPAN_TEXT, "%lld", (long long)f->limit);
+    snprintf(texts->of[first + 1], METER_SPAN_TEXT, "%lld", (long long)f->remaining);
+    (void)meter_format_span(f->reset, texts->of[first + 2]);
+    for (int i = 0; i < FIGURES; i++)
+        out[i] = (struct front_header){names[i], slice_from(texts->of[first + i])};
+    return FIGURES;
+}
+
+size_t headers_limits(const struct meter_view *view, struct headers_texts *texts, struct front_header *out)
+{
+    static const char *const requests[FIGURES] = {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+                                                  "x-ratelimit-reset-requests"};
+    static const char *const images[FIGURES] = {"x-ratelimit-limit-images", "x-ratelimit-remaining-images",
+                                                "x-ratelimit-reset-images"};
+    size_t n = tell(&view->requests, requests, texts, 0, out);
+
+    return n + tell(&view->images, images, texts, FIGURES, out + n);
+}
+
+size_t headers_retry(int64_t wait, struct headers_texts *texts, struct front_header *out)
+{
+    int64_t ms = wait < RETRY_AFTER_MAX * CLOCK_SECOND ? (wait + 999) / 1000 : RETRY_AFTER_MAX * INT64_C(1000);
+    size_t n = 0;
+
+    if (ms < 1)
+        ms = 1;
+    snprintf(texts->of[TEXT_SECONDS], METER_SPAN_TEXT, "%lld", (long long)(ms + 999) / 1000);
+    snprintf(texts->of[TEXT_MS], METER_SPAN_TEXT, "%lld", (long long)ms);
+    out[n++] = (struct front_header){"retry-after", slice_from(texts->of[TEXT_SECONDS])};
+    out[n++] = (struct front_header){"retry-after-ms", slice_from(texts->of[TEXT_MS])};
+    if (wait > METER_SECONDS * CLOCK_SECOND)
+        out[n++] = (struct front_header){"x-should-retry", SLICE("false")};
     return n;
 }

@@ -7,6 +7,7 @@
 
 #include "daemon/base/limits.h"
 #include "daemon/front/call.h"
+#include "daemon/gate/meter.h"
 #include "db/record.h"
 #include "upstream.h"
 
@@ -40,5 +41,19 @@ enum { HEADERS_BACK = 4 };
 
 /* The headers that every answer made from an upstream's reply carries; borrowed from <kept>. Returns how many. */
 size_t headers_back(const struct headers_kept *kept, struct front_header out[HEADERS_BACK]);
+
+/* Texts of headers that are made for one answer. */
+struct headers_texts {
+    char of[8][METER_SPAN_TEXT];
+};
+
+/* What the caller's rate limits leave, where some stand. Borrowed from <texts>. Returns how many. */
+enum { HEADERS_LIMITS = 6 };
+size_t headers_limits(const struct meter_view *view, struct headers_texts *texts, struct front_header *out);
+
+/* When a call that a rate limit refused may be repeated, in <wait> microseconds. Every SDK waits up to 59 seconds by
+ * itself; where that is of no use it is told not to. Likewise. */
+enum { HEADERS_RETRY = 3 };
+size_t headers_retry(int64_t wait, struct headers_texts *texts, struct front_header *out);
 
 #endif

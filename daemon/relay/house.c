@@ -40,6 +40,7 @@ static void destroy(struct relay_house *house)
 {
     pthread_mutex_destroy(&house->lock);
     answers_close(house->answers);
+    meters_destroy(house->meters);
     free(house->cache_directory);
     free(house->ca_file);
     free(house);
@@ -60,6 +61,7 @@ enum err_code relay_house_create(struct store *store, struct secrets *secrets, c
     if (conf->relay_ca_file != NULL && conf->relay_ca_file[0] != '\0')
         house->ca_file = mem_strdup(conf->relay_ca_file);
     pthread_mutex_init(&house->lock, NULL);
+    house->meters = meters_create();
     relay_house_reload(house, conf);
     if (open_answers(conf, cache_directory, &house->answers, err) == ERR_OK) {
         *out = house;
@@ -99,6 +101,7 @@ static void dispose_room(struct relay_room *room)
     }
     table_dispose(&room->ways);
     upstream_pool_destroy(room->pool);
+    touch_destroy(room->touch);
     free(room);
 }
 
@@ -122,15 +125,41 @@ void relay_house_destroy(struct relay_house *house)
     destroy(house);
 }
 
+/* ---- last uses ---- */
+
+static void fire_touch(struct loop_timer *timer)
+{
+    touch_due(TG_CONTAINER(struct relay_room, touch_timer, timer)->touch);
+}
+
+static void arm_touch(void *ctx, int64_t delay)
+{
+    struct relay_room *room = ctx;
+
+    loop_timer_arm(room->loop, &room->touch_timer, delay);
+}
+
+void relay_house_stop(struct relay_house *house)
+{
+    for (struct relay_room *room = house->rooms; room != NULL; room = room->next)
+        touch_stop(room->touch);
+}
+
+/* ---- rooms ---- */
+
 void relay_loop_init(struct relay_house *house, struct loop *loop)
 {
     struct relay_room *room = mem_zalloc(sizeof(*room));
 
     room->house = house;
     room->loop = loop;
+    catalog_set_meters(loop_get(loop, LOOP_SLOT_CATALOG), house->meters);
     room->pool = upstream_pool_create(loop, house->ca_file, house->public_only);
     table_init(&room->ways);
     loop_set(loop, LOOP_SLOT_RELAY, room);
+    room->touch = touch_create(house->store, loop_mailbox(loop), arm_touch, room);
+    loop_timer_init(&room->touch_timer, fire_touch);
+    loop_set(loop, LOOP_SLOT_TOUCH, room->touch);
     pthread_mutex_lock(&house->lock);
     room->next = house->rooms;
     house->rooms = room;

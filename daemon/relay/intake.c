@@ -1,11 +1,11 @@
 /* intake.c - a request whose body is still coming.
  *
- *                  expects a 100, pays by itself        there is money
+ *                  expects a 100, pays by itself        there is money             nothing to look up
  *   intake_begin ------------------------------> ASKING ---------------> RECEIVING --whole--> a relay of its own
- *        |   \------------------------------------------------------------^   |
- *        | refused by its head                      | refused, client gone    | refused by its body, client gone
- *        v                                          v                         v
- *     (none)                                     (none)                    (none)
+ *        |   \------------------------------------------------------------^   |  \                ^
+ *        | refused by its head                      | refused, client gone    |   `--> SEEDING ---' its day is known
+ *        v                                          v                         v           |
+ *     (none)                                     (none)                    (none) <-------' refused, client gone
  *
  * Everything that can be said of a request before its last byte is said at once: by its head before the upload, by its
  * body at the byte that is wrong. What a caller may do is looked at when the body is whole, by the catalog as it is
@@ -13,7 +13,8 @@
  *
  * Invariants
  *  (1) Memory is bounded (spool, reader), whatever the length of the body.
- *  (2) `call` is NULL once the client is gone; while ASKING the intake then waits for the store's answer, and ends.
+ *  (2) `call` is NULL once the client is gone; while ASKING or SEEDING (waiting) the intake then waits for the store's
+ *      answer, and ends.
  *  (3) No money is set aside and nothing is written but the spool.
  *
  * One thread: the loop's. */
@@ -23,6 +24,7 @@
 
 #include "daemon/base/clock.h"
 #include "fingerprint.h"
+#include "seed.h"
 
 struct intake {
     struct relay_room *room;
@@ -35,6 +37,9 @@ struct intake {
     char *type_header;        /* forms only */
     int64_t own_customer_row; /* whose wallet has to suffice besides; 0: nobody's, or looked at already */
     struct store_balance_query query;
+    bool waiting;                       /* for the store */
+    struct meter *meters[METER_OWNERS]; /* the caller's; references */
+    int64_t wait;                       /* microseconds, when a limit has refused it */
 };
 
 const char *const intake_paths[RELAY_OPERATIONS] = {
@@ -50,13 +55,34 @@ static void destroy(struct intake *in)
     fingerprint_destroy(in->fingerprint);
     free(in->idempotency_key);
     free(in->type_header);
+    for (int i = 0; i < METER_OWNERS; i++)
+        meter_unref(in->meters[i]);
     free(in);
 }
 
 static void refuse(struct intake *in, const struct err *err)
 {
-    front_reply_err(in->call, err, NULL, 0);
+    struct front_header headers[HEADERS_LIMITS + HEADERS_RETRY];
+    struct headers_texts texts;
+    struct meter_view view;
+    size_t n;
+
+    meters_look(in->meters, &view);
+    n = headers_limits(&view, &texts, headers);
+    if (in->wait > 0)
+        n += headers_retry(in->wait, &texts, headers + n);
+    front_reply_err(in->call, err, headers, n);
     destroy(in);
+}
+
+static void keep_meters(struct intake *in, const struct caller *caller)
+{
+    for (int i = 0; i < METER_OWNERS; i++) {
+        struct meter *old = in->meters[i];
+
+        in->meters[i] = meter_ref(caller->meters[i]);
+        meter_unref(old);
+    }
 }
 
 static void on_gone(void *ctx)
@@ -64,7 +90,7 @@ static void on_gone(void *ctx)
     struct intake *in = ctx;
 
     in->call = NULL;
-    if (in->query.super.reply_to == NULL)
+    if (!in->waiting)
         destroy(in);
 }
 
@@ -169,7 +195,7 @@ static struct relay *make_relay(struct intake *in, const struct image_request *r
     return r;
 }
 
-/* Fills terms and hold and takes a place of the channel. */
+/* Fills terms and hold, takes a place of the channel and what the limits ask for. */
 static enum err_code admit(struct relay *r, const struct caller *caller, struct upstream_route **route, struct err *err)
 {
     const struct relay_house *house = r->room->house;
@@ -187,7 +213,7 @@ static enum err_code admit(struct relay *r, const struct caller *caller, struct 
         return err_set(err, ERR_NO_CHANNEL, NULL,
                        "No channel can serve the model '%s' at the moment. Please try again later.",
                        r->request.spec.model);
-    return ERR_OK;
+    return meters_admit(caller->meters, r->request.spec.n, &r->permit, &r->limits, err);
 }
 
 static enum err_code launch(struct intake *in, const struct caller *caller, struct err *err)
@@ -201,6 +227,7 @@ static enum err_code launch(struct intake *in, const struct caller *caller, stru
         return code;
     r = make_relay(in, &request);
     code = admit(r, caller, &route, err);
+    in->wait = r->limits.wait;
     if (code == ERR_OK)
         relay_begin(r, route);
     else
@@ -208,19 +235,47 @@ static enum err_code launch(struct intake *in, const struct caller *caller, stru
     return code;
 }
 
-static void on_end(void *ctx, const struct err *failed)
+static void decide(struct intake *in);
+
+static void seeded(void *ctx, const struct err *err)
 {
     struct intake *in = ctx;
+
+    in->waiting = false;
+    if (in->call == NULL)
+        destroy(in);
+    else if (err != NULL)
+        refuse(in, err);
+    else
+        decide(in);
+}
+
+/* Whether a limit by the day has to be looked up first; then the intake goes on when it was. */
+static bool wait_for_day(struct intake *in)
+{
+    int64_t from;
+    struct meter *unknown = meters_to_seed(in->meters, &from);
+
+    if (unknown == NULL)
+        return false;
+    in->waiting = true;
+    seed_begin(in->room, unknown, from, seeded, in);
+    return true;
+}
+
+/* The request is whole. */
+static void decide(struct intake *in)
+{
     struct caller caller;
     struct err err;
-    enum err_code code;
+    enum err_code code = public_authenticate(in->room->house, in->call, &caller, &err);
 
-    if (failed != NULL) {
-        refuse(in, failed);
-        return;
-    }
-    code = public_authenticate(in->room->house, in->call, &caller, &err);
     if (code == ERR_OK) {
+        keep_meters(in, &caller);
+        if (wait_for_day(in)) {
+            caller_dispose(&caller);
+            return;
+        }
         code = launch(in, &caller, &err);
         caller_dispose(&caller);
     }
@@ -228,6 +283,16 @@ static void on_end(void *ctx, const struct err *failed)
         destroy(in); /* the call is the relay's */
     else
         refuse(in, &err);
+}
+
+static void on_end(void *ctx, const struct err *failed)
+{
+    struct intake *in = ctx;
+
+    if (failed != NULL)
+        refuse(in, failed);
+    else
+        decide(in);
 }
 
 static void receive(struct intake *in)
@@ -250,6 +315,7 @@ static void ask(struct intake *in, int64_t tenant_row, int64_t customer_row)
         .tenant_row = tenant_row,
         .customer_row = customer_row,
     };
+    in->waiting = true;
     store_ask(in->room->house->store, &in->query.super);
 }
 
@@ -260,7 +326,7 @@ static void asked(struct mail *mail)
     int64_t own = in->own_customer_row;
     struct err err;
 
-    in->query.super.reply_to = NULL;
+    in->waiting = false;
     in->own_customer_row = 0;
     if (in->call == NULL) {
         destroy(in);
@@ -292,6 +358,7 @@ void intake_begin(struct relay_room *room, struct front_call *call, const struct
     in->room = room;
     in->call = call;
     in->operation = operation;
+    keep_meters(in, caller);
     if (read_head(in, &err) != ERR_OK) {
         refuse(in, &err);
         return;

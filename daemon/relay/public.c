@@ -7,19 +7,24 @@
 #include "carry.h"
 
 #include "daemon/base/clock.h"
+#include "key.h"
 
 enum err_code public_authenticate(const struct relay_house *house, struct front_call *call, struct caller *caller,
                                   struct err *err)
 {
     const struct catalog *catalog = loop_get(front_call_loop(call), LOOP_SLOT_CATALOG);
     struct slice authorization = SLICE_NONE;
+    int64_t now = clock_wall();
+    enum err_code code;
     char peer[64];
     int count = 0;
 
     if (!front_call_header(call, "authorization", &authorization, &count))
         count = 0;
-    return auth_caller(catalog, house->secrets, authorization, count, front_call_peer(call, peer), clock_wall(), caller,
-                       err);
+    code = auth_caller(catalog, house->secrets, authorization, count, front_call_peer(call, peer), now, caller, err);
+    if (code == ERR_OK)
+        touch_key(loop_get(front_call_loop(call), LOOP_SLOT_TOUCH), caller->key, now);
+    return code;
 }
 
 bool public_enter(const struct relay_house *house, struct front_call *call, struct caller *caller)
@@ -71,5 +76,10 @@ const struct front_route relay_routes[] = {
     {.method = "POST", .pattern = "/v1/images/variations", .handler = variations, .flags = FRONT_STREAMED},
     {.method = "GET", .pattern = "/v1/models", .handler = models_list},
     {.method = "GET", .pattern = "/v1/models/{rest}", .handler = models_get},
+    {.method = "GET", .pattern = "/v1/key", .handler = key_get},
+    {.method = "GET", .pattern = "/v1/dashboard/billing/subscription", .handler = dashboard_subscription},
+    {.method = "GET", .pattern = "/dashboard/billing/subscription", .handler = dashboard_subscription},
+    {.method = "GET", .pattern = "/v1/dashboard/billing/usage", .handler = dashboard_usage},
+    {.method = "GET", .pattern = "/dashboard/billing/usage", .handler = dashboard_usage},
     {.method = NULL},
 };

@@ -19,6 +19,8 @@
  *  (6) A client that goes away ends nothing upstream: the pictures are paid for, so they are read and charged.
  *  (7) A call repeated under its Idempotency-Key goes no further than HOLDING: the store refuses the hold, and the
  *      answer is the kept one (replay.c) or an error that tells the SDK not to try again.
+ *  (8) What a call has taken from its caller's limits is given back once, by relay_release, whatever its end; the place
+ *      among the calls under way not before the upstream has ended.
  *
  * One thread: the loop on which the request came in. */
 #include "carry.h"
@@ -39,6 +41,7 @@ static void destroy(struct relay *r)
     struct relay_house *house = r->room->house;
 
     TG_ASSERT(r->call == NULL && r->upstream == NULL);
+    relay_release(r);
     house_leave(r->load);
     reply_dispose(r);
     spool_destroy(r->body);
@@ -75,13 +78,20 @@ void relay_discard(struct relay *r)
     destroy(r);
 }
 
+void relay_release(struct relay *r)
+{
+    permit_end(&r->permit, r->delivered);
+}
+
 /* ---- answering ---- */
 
 /* Ends the relay with an error. A head that has left with a 200 leaves two ways: an event stream tells it in an event,
  * JSON breaks off. */
 static void end_with_err(struct relay *r, const struct err *err, const struct front_header *headers, size_t n)
 {
+    struct front_header all[HEADERS_BACK + 2 + HEADERS_LIMITS];
     struct front_call *call = r->call;
+    struct headers_texts texts;
 
     if (call != NULL && r->reply.mode == REPLY_FLOWING && r->reply.events) {
         events_fail(r, err);
@@ -92,8 +102,12 @@ static void end_with_err(struct relay *r, const struct err *err, const struct fr
     if (call != NULL && r->reply.mode == REPLY_FLOWING) {
         reply_break(r);
     } else if (call != NULL) {
+        if (n > 0)
+            memcpy(all, headers, n * sizeof(all[0]));
+        n += headers_limits(&r->limits, &texts, all + n);
         r->call = NULL;
-        front_reply_err(call, err, headers, n);
+        relay_release(r);
+        front_reply_err(call, err, all, n);
     }
     destroy(r);
 }
@@ -123,13 +137,16 @@ static void end_with_outcome(struct relay *r)
 /* The upstream's own words about the customer's input. */
 static void end_with_refusal(struct relay *r)
 {
-    struct front_header headers[HEADERS_BACK + 1];
+    struct front_header headers[HEADERS_BACK + 1 + HEADERS_LIMITS];
     size_t n = headers_back(&r->kept, headers);
     struct front_call *call = r->call;
+    struct headers_texts texts;
 
     if (r->kept.should_retry[0] != '\0')
         headers[n++] = (struct front_header){"x-should-retry", slice_from(r->kept.should_retry)};
+    n += headers_limits(&r->limits, &texts, headers + n);
     r->call = NULL;
+    relay_release(r);
     if (call != NULL)
         front_reply(call, r->status, headers, n, headers_type(false), buf_slice(&r->reply.filling));
     destroy(r);
@@ -223,6 +240,7 @@ static void keep_answer(struct relay *r)
 
 static void captured(struct relay *r)
 {
+    r->delivered = r->settle.capture.usage.images;
     note_captured(r);
     if (r->reply.events)
         events_settle(r);
@@ -387,7 +405,8 @@ static bool replay(struct relay *r)
     if (reader == NULL)
         return false;
     r->call = NULL;
-    replay_begin(r->room, call, reader, &r->hold.super.err);
+    relay_release(r);
+    replay_begin(r->room, call, reader, &r->hold.super.err, &r->limits);
     destroy(r);
     return true;
 }

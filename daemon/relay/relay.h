@@ -23,8 +23,12 @@ void relay_house_reload(struct relay_house *house,
 /* From now on new calls are answered 503; those under way finish. Any thread. */
 void relay_house_drain(struct relay_house *house);
 
-/* Per loop, before it runs: its upstream pool (LOOP_SLOT_RELAY). The loop's catalog must stand in LOOP_SLOT_CATALOG. */
+/* Per loop, before it runs: its upstream pool (LOOP_SLOT_RELAY) and what it notes of last uses (LOOP_SLOT_TOUCH, a
+ * struct touch). The loop's catalog must stand in LOOP_SLOT_CATALOG. */
 void relay_loop_init(struct relay_house *house, struct loop *loop);
+
+/* When the loops' threads have ended, while the store still runs: it gets what they have noted. */
+void relay_house_stop(struct relay_house *house);
 
 /* Routes of the public listener; ctx is the house. Ends with a NULL method. */
 extern const struct front_route relay_routes[];

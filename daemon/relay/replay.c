@@ -26,6 +26,7 @@ struct replay {
     struct front_call *call;
     struct answer_reader *reader;
     struct err otherwise;
+    struct meter_view limits;
     uint64_t sent;
     char *piece;              /* NULL: nothing has been read */
     struct loop_timer step;   /* proves the next piece */
@@ -96,7 +97,8 @@ static void on_ready(void *ctx)
 static void start(struct replay *p)
 {
     const struct answer_head *head = answer_head(p->reader);
-    struct front_header headers[HEADERS_EVENTS + 3];
+    struct front_header headers[HEADERS_EVENTS + 3 + HEADERS_LIMITS];
+    struct headers_texts texts;
     char charge[MONEY_TEXT];
     size_t n = head->events ? headers_events(headers) : 0;
 
@@ -105,15 +107,18 @@ static void start(struct replay *p)
     headers[n++] = (struct front_header){"idempotent-replayed", SLICE("true")};
     if (head->upstream_id[0] != '\0')
         headers[n++] = (struct front_header){"x-upstream-request-id", slice_from(head->upstream_id)};
+    n += headers_limits(&p->limits, &texts, headers + n);
     front_start(p->call, head->status, headers, n, headers_type(head->events), (int64_t)answer_len(p->reader));
     send_piece(p);
 }
 
 static void refuse(struct replay *p)
 {
-    const struct front_header no_retry = {"x-should-retry", SLICE("false")};
+    struct front_header headers[1 + HEADERS_LIMITS] = {{"x-should-retry", SLICE("false")}};
+    struct headers_texts texts;
+    size_t n = 1 + headers_limits(&p->limits, &texts, headers + 1);
 
-    front_reply_err(p->call, &p->otherwise, &no_retry, 1);
+    front_reply_err(p->call, &p->otherwise, headers, n);
     destroy(p);
 }
 
@@ -135,7 +140,7 @@ static void on_step(struct loop_timer *timer)
 }
 
 void replay_begin(struct relay_room *room, struct front_call *call, struct answer_reader *reader,
-                  const struct err *otherwise)
+                  const struct err *otherwise, const struct meter_view *limits)
 {
     struct replay *p = mem_zalloc(sizeof(*p));
     const struct front_owner owner = {p, on_gone, on_ready};
@@ -145,6 +150,7 @@ void replay_begin(struct relay_room *room, struct front_call *call, struct answe
     p->call = call;
     p->reader = reader;
     p->otherwise = *otherwise;
+    p->limits = *limits;
     loop_timer_init(&p->step, on_step);
     loop_timer_init(&p->waited, out_of_patience);
     atomic_fetch_add(&room->house->inflight, 1);

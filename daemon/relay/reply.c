@@ -91,13 +91,15 @@ static size_t kept(const struct relay *r)
 
 static void start_flowing(struct relay *r)
 {
-    struct front_header headers[HEADERS_BACK + HEADERS_EVENTS];
+    struct front_header headers[HEADERS_BACK + HEADERS_EVENTS + HEADERS_LIMITS];
     size_t n = headers_back(&r->kept, headers);
     bool events = r->reply.events;
+    struct headers_texts texts;
 
     r->reply.mode = REPLY_FLOWING;
     if (events)
         n += headers_events(headers + n);
+    n += headers_limits(&r->limits, &texts, headers + n);
     front_start(r->call, r->status, headers, n, headers_type(events),
                 events ? -1 : upstream_content_length(r->upstream));
 }
@@ -255,6 +257,7 @@ static void send_last(struct relay *r)
     struct front_call *call = r->call;
 
     r->call = NULL;
+    relay_release(r);
     front_send(call, buf_slice(&r->reply.filling), true);
     relay_answered(r);
 }
@@ -288,10 +291,11 @@ void reply_ready(struct relay *r)
 
 static void send_whole(struct relay *r)
 {
-    struct front_header headers[HEADERS_BACK + HEADERS_EVENTS + 1];
+    struct front_header headers[HEADERS_BACK + HEADERS_EVENTS + 1 + HEADERS_LIMITS];
     size_t n = headers_back(&r->kept, headers);
     struct front_call *call = r->call;
     bool events = r->reply.events;
+    struct headers_texts texts;
     char charge[MONEY_TEXT];
 
     if (events)
@@ -300,7 +304,9 @@ static void send_whole(struct relay *r)
         money_format_nano(relay_charge_told(r), charge);
         headers[n++] = (struct front_header){"tallygate-charge", slice_from(charge)};
     }
+    n += headers_limits(&r->limits, &texts, headers + n);
     r->call = NULL;
+    relay_release(r);
     front_reply(call, r->status, headers, n, headers_type(events), buf_slice(&r->reply.filling));
     relay_answered(r);
 }

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from lib.admin import Account, Admin, unique
-from lib.check import has_request_id, is_error, money
+from lib.check import anonymous, has_request_id, is_error, money
 from lib.process import PATIENCE
 
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
@@ -84,15 +84,6 @@ def test_bad_json(admin, content):
 def test_unknown_field_elsewhere(admin, kind):
     error = is_error(admin.call("POST", kind, {"name": "x", "surprise": 1}), 400)
     assert "surprise" in (error["param"] or "") + error["message"]
-
-
-def test_what_is_not_enforced_is_refused(admin):
-    """limits come later: storing and ignoring them would be a lie."""
-    mine = tenant(admin)
-    limits = {"limits": {"requests_per_minute": 5}}
-    is_error(admin.call("POST", "tenants", {"name": "x", **limits}), 400)
-    is_error(admin.call("POST", "keys", {"tenant": mine["id"], "name": "x", **limits}), 400)
-    is_error(admin.call("PATCH", f"tenants/{mine['id']}", limits), 400)
 
 
 # ---- money ----
@@ -313,8 +304,7 @@ def test_another_tenants_resource_is_like_a_missing_one(gateway, scoped, method,
     nobodys = scoped.call(method, path.format(**missing), body)
     is_error(theirs, 404)
     assert same(theirs, nobodys), (theirs.headers, nobodys.headers)
-    for kind in ids:
-        assert theirs.text.replace(ids[kind], "ID") == nobodys.text.replace(missing[kind], "ID") or kind not in path.replace("{", "").replace("}", "")
+    assert anonymous(theirs, *ids.values()) == anonymous(nobodys, *missing.values())
     assert other.admin.get(f"keys/{other.key['id']}")["name"] == other.key["name"]
 
 
@@ -328,8 +318,7 @@ def test_scoped_token_moves_no_money_of_its_own(scoped, account):
 
 
 def test_scoped_token_has_no_channels(scoped):
-    for path in ("channels", "price-books"):
-        assert scoped.call("GET", path).status_code in (403, 404)
+    assert scoped.call("GET", "channels").status_code in (403, 404)
     assert scoped.call("POST", "channels", {"name": "x"}).status_code in (403, 404)
 
 

@@ -12,9 +12,11 @@ import httpx
 from .admin import Account, unique
 from .check import money
 from .gateway import Gateway
+from .past import DAY, HOUR, start_in_the_past
 from .process import BINARY, PATIENCE, environment, run
 
 CALL = {"model": "dall-e-2", "prompt": "x", "size": "256x256"}
+BULK = 4  # keys made at once
 GRANT = Decimal("0.010")  # three of them, so that one call's hold lies on several lots
 
 
@@ -43,9 +45,16 @@ class World:
     """Names of what a store holds, so that a copy of the store can be worked with."""
 
     def __init__(self, gateway, sandbox):
-        """Makes it: <free> whose calls in doubt are released, <kept> whose are kept, <lapsing> and <taken> for grants alone."""
+        """Makes it, with a gateway that is not started: <old> whose records are to be pruned, <free> whose calls in doubt are released, <kept> whose are kept, <lapsing> and <taken> for grants alone."""
+        start_in_the_past(gateway, 40 * DAY)
         gateway.channel(sandbox)
+        self.old = Account(gateway)
+        assert all(self.old.post(CALL).status_code == 200 for _ in range(3))
+        gateway.stop()
+        start_in_the_past(gateway, HOUR)  # what is done now is to be folded at the next start
         admin = gateway.admin
+        self.pruned = b"".join(httpx.get(f"{gateway.admin_url}/admin/v1/usage/records", params={"tenant": self.old.id}, trust_env=False, timeout=10 * PATIENCE,
+                                         headers={"Authorization": f"Bearer {gateway.token}", "Accept": "application/x-ndjson"}).iter_bytes())
         self.free, self.kept = Account(gateway, credit="50", tenant={"budgets": [{"amount": "40", "window": "lifetime"}]}), Account(gateway, tenant={"in_doubt": "keep"})
         self.lapsing, self.taken = Account(gateway, credit=None), Account(gateway, credit=None)
         self.grant = admin.credit(self.taken.id, "5")["id"]
@@ -71,7 +80,7 @@ class World:
         for name in ("master.key", *(p.name for p in self.directory.glob(self.database.name + "*"))):
             if (self.directory / name).exists():
                 shutil.copy(self.directory / name, directory / name)
-        gateway = Gateway(directory)
+        gateway = Gateway(directory, {"retention": {"records": "35d"}})
         gateway.token = self.token
         return gateway
 
@@ -152,6 +161,7 @@ class Run:
         self.edit(f"customers/{w.customer['id']}", "budgets", [])
         self.edit(f"tenants/{free.id}", "name", "renamed")
         self.order(f"keys/{w.spare['id']}/revoke", {})
+        self.order("keys/bulk", {"keys": [{"tenant": free.id, "name": f"bulk {i}"} for i in range(BULK)]})
         self.call(free.secret, CALL, "last")
 
     def wait(self, done, seconds=8):
@@ -171,11 +181,19 @@ class Run:
         self._served_is_booked(admin, served_before, sandbox)
         for path, field, value, acknowledged in self.edits:
             assert not acknowledged or admin.get(path)[field] == value, f"the acknowledged change of {path} is lost"
+        assert sum(k["name"].startswith("bulk") for k in admin.get("keys", tenant=w.free.id, limit=100)["data"]) in (0, BULK), "some of many keys were made"
+        self._old_records_are_archived(admin)
         self._orders_happen_once(admin)
         for hold in w.holds(admin):
             admin.ok("POST", f"holds/{hold}/resolve", {"action": "void"}, headers={"Idempotency-Key": unique("order")})
         self._balances(admin)
         assert self._again(w.free.secret, CALL, None).status_code == 200
+
+    def _old_records_are_archived(self, admin):
+        self.gateway.wait_for(lambda: admin.records(tenant=self.world.old.id) == [], "old records are pruned")
+        whole = [p for p in (self.gateway.directory / "archive").iterdir() if p.suffix == ".zst"]
+        lines = [subprocess.run(["zstd", "-dc", str(p)], check=True, capture_output=True).stdout for p in whole]
+        assert sorted(b"".join(lines).splitlines()) == sorted(self.world.pruned.splitlines()), "what was pruned is not in the archive, once"
 
     def _records(self, admin):
         return [r for tenant in (self.world.free, self.world.kept) for r in admin.records(tenant=tenant.id)]

@@ -27,7 +27,7 @@ MAY = {
 }
 # Which room alone may include a library.
 LIBRARY = {
-    r"h2o(\.h|/)": {"daemon/front"}, r"curl/": {"daemon/relay"}, r"sqlite3\.h": {"db"}, r"sodium(\.h|/)": {"daemon/base"}, r"json-c/": {"daemon/base"},
+    r"h2o(\.h|/)": {"daemon/front"}, r"curl/": {"daemon/relay", "admin"}, r"sqlite3\.h": {"db"}, r"sodium(\.h|/)": {"daemon/base"}, r"json-c/": {"daemon/base"},
     r"openssl/": {"daemon/front", "daemon/sandbox"}, r"systemd/": {"daemon/base"}, r"(png|jpeglib|jpeg)\.h|webp/": {"daemon/sandbox"},
 }
 BANNED = (r"\b(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|atof|scanf|fscanf|alloca|gmtime|localtime|ctime|asctime|strerror_l|rand|srand|"

@@ -296,7 +296,7 @@ static struct found *find_all(struct load *l, size_t *n)
 
     *n = 0;
     q->super.question = STORE_USAGE;
-    q->tenant_row = l->w->tenant;
+    q->filter.tenants = (struct filter_rows){1, {l->w->tenant}};
     q->limit = STORE_PAGE;
     do {
         world_ask(l->w, &q->super);

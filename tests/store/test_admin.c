@@ -35,8 +35,9 @@ static void render(struct store_op *op, struct buf *out)
         buf_printf(out, "{\"n\": %d}", rendered);
 }
 
-static void describe(const struct record *record, struct buf *out)
+static void describe(const struct record *record, const struct store_names *names, struct buf *out)
 {
+    (void)names;
     buf_printf(out, "{\"name\": \"%s\", \"version\": %lld}", record->name, (long long)record->version);
 }
 
@@ -115,6 +116,34 @@ static void refused_call_leaves_nothing(void **state)
     assert_int_equal(credit(w, &a, -11 * USD), ERR_OK);
     assert_false(a.replayed);
     buf_dispose(&a.reply);
+}
+
+/* STORE_KEEP: an answer that was worked out elsewhere. */
+static enum err_code keep(struct world *w, struct store_actor *a, const char *key, uint8_t fingerprint)
+{
+    struct store_op op = {.kind = STORE_KEEP, .actor = a};
+
+    actor_init(a, key, fingerprint);
+    return world_do(w, &op);
+}
+
+static void kept_answer(void **state)
+{
+    struct world *w = *state;
+    struct store_actor a;
+
+    rendered = 0;
+    assert_int_equal(keep(w, &a, "quote", 1), ERR_OK);
+    assert_reply(&a, false, 201, "{\"n\": 1}");
+    assert_int_equal(keep(w, &a, "quote", 1), ERR_OK);
+    assert_reply(&a, true, 201, "{\"n\": 1}");
+    assert_int_equal(keep(w, &a, "quote", 2), ERR_IDEMPOTENCY_REUSED);
+    assert_int_equal(a.reply.len, 0);
+    actor_init(&a, "quote", 3);
+    assert_int_equal(credit(w, &a, USD), ERR_IDEMPOTENCY_REUSED);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM audit"), 0);
+    assert_int_equal(sql_number(w->url, "SELECT count(*) FROM idempotency"), 1);
+    assert_int_equal(world_balance(w, false).posted, 10 * USD);
 }
 
 static void forgotten_after_a_day(void **state)
@@ -225,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(repeated_call, set_up, world_tear_down),
         cmocka_unit_test_setup_teardown(refused_call_leaves_nothing, set_up, world_tear_down),
+        cmocka_unit_test_setup_teardown(kept_answer, set_up, world_tear_down),
         cmocka_unit_test_setup_teardown(forgotten_after_a_day, set_up, world_tear_down),
         cmocka_unit_test_setup_teardown(records_and_audit, set_up, world_tear_down),
         cmocka_unit_test_setup_teardown(audit_of_a_credit, set_up, world_tear_down),

@@ -89,6 +89,17 @@ static const struct {
     {"roll-ups equal the usage records", "UPDATE rollups SET cost = cost + 1"},
     {"roll-ups equal the usage records", "DELETE FROM rollups"},
     {"roll-ups equal the usage records", "UPDATE rollups SET image_output_tokens = 0"},
+    {"roll-ups equal the usage records", "UPDATE rollups SET minute = (minute + 1) % 15"},
+    {"roll-ups equal the usage records", "INSERT INTO rollups SELECT quarter + 1, tenant, minute, customer, key, item,"
+                                         " channel, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM rollups"},
+    {"sums of days equal the roll-ups", "UPDATE folded SET quarter = 100000000"},
+    {"sums of days equal the roll-ups", "DELETE FROM folded"},
+    {"sums of days equal the roll-ups",
+     "INSERT INTO day_items VALUES (77, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0)"},
+    {"sums of days equal the roll-ups", "INSERT INTO spans VALUES (77, 0, 7, 1447)"},
+    {"sums of days equal the roll-ups", "INSERT INTO spans VALUES (77, 0, 0, 1440); INSERT INTO day_customers"
+                                        " VALUES (77, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0)"},
+    {"sums of days equal the roll-ups", "INSERT INTO tenant_zones VALUES (1, 100, 1, 200), (1, 150, 2, NULL)"},
     {"usage records name what exists", "UPDATE usage SET key = 999; UPDATE rollups SET key = 999"},
     {"usage records name what exists", "UPDATE usage SET item = 999; UPDATE rollups SET item = 999"},
     {"foreign keys", "PRAGMA foreign_keys = OFF; UPDATE keys SET tenant = 999"},

@@ -413,7 +413,7 @@ static void usage_filters_and_pages(void **state)
         assert_int_equal(world_hold(w, 100, i % 5 == 0 ? 100 : -1, &id), ERR_OK);
         assert_int_equal(world_capture(w, id, 1, 2, 3), ERR_OK);
     }
-    q.tenant_row = w->tenant;
+    q.filter.tenants = (struct filter_rows){1, {w->tenant}};
     do {
         world_ask(w, &q.super);
         assert_int_equal(q.super.err.code, ERR_OK);
@@ -424,16 +424,17 @@ static void usage_filters_and_pages(void **state)
     } while (q.more);
     assert_int_equal(seen, 25);
     q.after_seq = 0;
-    q.key_row = w->customer_key;
+    q.filter.keys = (struct filter_rows){1, {w->customer_key}};
     world_ask(w, &q.super);
     assert_int_equal(q.n, 5);
     assert_false(q.more);
-    q.key_row = 0;
-    q.tenant_row = 999;
+    q.filter.keys.n = 0;
+    q.filter.tenants.rows[0] = 999;
     world_ask(w, &q.super);
     assert_int_equal(q.n, 0);
-    q.tenant_row = 0;
-    strcpy(q.model, "dall-e-3");
+    q.filter.tenants.n = 0;
+    q.filter.models.n = 1;
+    strcpy(q.filter.models.names[0], "dall-e-3");
     world_ask(w, &q.super);
     assert_int_equal(q.n, 0);
     q.limit = 0;

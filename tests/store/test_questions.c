@@ -276,9 +276,10 @@ static void ledger_in_slices(void **state)
         " images, partial_images, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, created_ms"
         " FROM n, (SELECT * FROM usage LIMIT 1);"
         "DELETE FROM rollups;"
-        "INSERT INTO rollups SELECT created_ms / 3600000, tenant, customer, key, item, channel, count(*), sum(images),"
+        "INSERT INTO rollups SELECT created_ms / 900000, tenant, created_ms / 60000 % 15, customer, key, item, channel,"
+        " count(*), sum(images),"
         " sum(text_input_tokens), 0, 0, 0, sum(image_output_tokens), 0, sum(cost), sum(wholesale),"
-        " sum(coalesce(retail, wholesale)), 0 FROM usage GROUP BY 1, 2, 3, 4, 5, 6");
+        " sum(coalesce(retail, wholesale)), 0 FROM usage GROUP BY 1, 2, 3, 4, 5, 6, 7");
     world_open(w);
     q = ask_ledger(w, true, 0, 1);
     assert_int_equal(q->n, 1);
@@ -630,13 +631,13 @@ static void one_record(void **state)
     assert_int_equal(find_usage(w, &q, a.seq), 1);
     assert_int_equal(q.items[0].wholesale, 10);
     assert_true(id_eq(q.items[0].request, a.request));
-    q.tenant_row = w->tenant;
+    q.filter.tenants = (struct filter_rows){1, {w->tenant}};
     assert_int_equal(find_usage(w, &q, b.seq), 1);
     assert_int_equal(q.items[0].retail, 30);
     assert_true(id_eq(q.items[0].customer_id, w->customer_id));
-    q.tenant_row++;
+    q.filter.tenants.rows[0]++;
     assert_int_equal(find_usage(w, &q, b.seq), 0);
-    q.tenant_row = 0;
+    q.filter.tenants.n = 0;
     assert_int_equal(find_usage(w, &q, b.seq + 1), 0);
 }
 
@@ -764,9 +765,11 @@ static void spent_without_bounds(void **state)
     struct err err;
 
     close_engine(e);
-    sql_exec(w->url, "CREATE TABLE kept AS SELECT * FROM rollups;"
-                     "INSERT INTO rollups SELECT 1, 1, 0, i, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 9000000000000000000, 0, 0"
-                     " FROM (SELECT 1 AS i UNION ALL SELECT 2)");
+    sql_exec(
+        w->url,
+        "CREATE TABLE kept AS SELECT * FROM rollups;"
+        "INSERT INTO rollups SELECT 2100000, 1, 0, 0, i, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 9000000000000000000, 0, 0"
+        " FROM (SELECT 1 AS i UNION ALL SELECT 2)");
     e = open_engine(w);
     assert_int_equal(e->class->spent(e, &tenant, 0, INT64_MAX, &sum, &err), ERR_OK);
     assert_true(sum == INT64_MAX);

@@ -419,7 +419,7 @@ static void *ask_and_spend(void *arg)
         assert_int_equal(world_do(&w, &capture.super), ERR_OK);
         q->super.question = STORE_USAGE;
         q->limit = STORE_PAGE;
-        q->tenant_row = w.tenant;
+        q->filter.tenants = (struct filter_rows){1, {w.tenant}};
         world_ask(&w, &q->super);
         assert_int_equal(q->super.err.code, ERR_OK);
         assert_true(q->n > 0 && q->items[0].seq >= capture.usage.seq); /* what was acknowledged is seen */

@@ -79,8 +79,8 @@ static int count(struct world *w, int64_t from, int64_t to)
     memset(&q, 0, sizeof(q));
     q.super.question = STORE_USAGE;
     q.limit = STORE_PAGE;
-    q.start_time = from;
-    q.end_time = to;
+    q.filter.start_time = from;
+    q.filter.end_time = to;
     world_ask(w, &q.super);
     assert_int_equal(q.super.err.code, ERR_OK);
     for (int i = 0; i < q.n; i++)
@@ -163,11 +163,12 @@ static void slices(void **state)
         " images, partial_images, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, created_ms"
         " FROM n, (SELECT * FROM usage LIMIT 1);"
         "DELETE FROM rollups;"
-        "INSERT INTO rollups SELECT created_ms / 3600000, tenant, customer, key, item, channel, count(*), sum(images),"
+        "INSERT INTO rollups SELECT created_ms / 900000, tenant, created_ms / 60000 % 15, customer, key, item, channel,"
+        " count(*), sum(images),"
         " sum(text_input_tokens), 0, 0, 0, sum(image_output_tokens), 0, sum(cost), sum(wholesale),"
-        " sum(coalesce(retail, wholesale)), 0 FROM usage GROUP BY 1, 2, 3, 4, 5, 6");
+        " sum(coalesce(retail, wholesale)), 0 FROM usage GROUP BY 1, 2, 3, 4, 5, 6, 7");
     world_open(w);
-    q.key_row = w->customer_key;
+    q.filter.keys = (struct filter_rows){1, {w->customer_key}};
     world_ask(w, &q.super);
     assert_int_equal(q.n, 1);
     assert_false(q.more);

@@ -69,6 +69,14 @@ static inline struct api_key *fixture_key(int64_t row, int64_t tenant_row, const
     return k;
 }
 
+/* What the store makes when a key is stored: the credential is the key as it is now. */
+static inline struct credential *fixture_credential(struct api_key *k)
+{
+    credential_unref(k->credential);
+    k->credential = credential_create(k);
+    return k->credential;
+}
+
 /* A channel with one model, under its own name. */
 static inline struct channel *fixture_channel(int64_t row, int64_t priority, const char *model)
 {

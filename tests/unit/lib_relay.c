@@ -168,7 +168,7 @@ struct usage_record gw_last_usage(void)
 {
     static struct store_usage_query q;
 
-    q = (struct store_usage_query){.super = {.question = STORE_USAGE}, .tenant_row = gw.tenant, .limit = 1};
+    q = (struct store_usage_query){.super = {.question = STORE_USAGE}, .filter.tenants = {1, {gw.tenant}}, .limit = 1};
     ask(&q.super);
     assert_int_equal(q.n, 1);
     return q.items[0];
@@ -509,6 +509,7 @@ static void open_gateway(bool fill)
                               .idempotency_max_answer = 16 * 1024 * 1024,
                               .idempotency_max_kept = 64 * 1024 * 1024};
     const struct store_options options = {.url = gw.url, .secrets = gw.secrets, .migrate = true};
+    struct mailbox *boxes[GW_THREADS];
     struct err err;
 
     assert_int_equal(store_open(&options, &gw.store, &err), ERR_OK);
@@ -520,10 +521,11 @@ static void open_gateway(bool fill)
         struct loop *loop = front_loop(gw.front, i);
 
         gw.catalogs[i] = catalog_create();
-        catalog_fill(gw.catalogs[i], gw.store, loop_mailbox(loop));
+        boxes[i] = loop_mailbox(loop);
         loop_set(loop, LOOP_SLOT_CATALOG, gw.catalogs[i]);
         relay_loop_init(gw.relay, loop);
     }
+    assert_int_equal(catalog_fill(gw.catalogs, boxes, GW_THREADS, gw.store, &err), ERR_OK);
     assert_int_equal(store_start(gw.store, store_failed, NULL, &err), ERR_OK);
     assert_int_equal(front_start_loops(gw.front, &err), ERR_OK);
 }
@@ -542,6 +544,7 @@ static void close_gateway(void)
 
     gw_wait_idle();
     front_stop(gw.front);
+    relay_house_stop(gw.relay);
     store_close(gw.store);
     assert_int_equal(store_fsck(gw.url, fsck_line, NULL, NULL, &err), 0);
     for (int i = 0; i < GW_THREADS; i++)

@@ -70,7 +70,7 @@ static void sets_everything(void **state)
     (void)state;
     assert_int_equal(
         read_thing("{\"name\":\"ab\",\"money\":\"1.5\",\"percent\":\"12.5\",\"count\":9,\"wait\":60,"
-                   "\"until\":\"2099-01-01T00:00:00Z\",\"choice\":\"blue\",\"policy\":{\"max_n\":2},\"limits\":{}}",
+                   "\"until\":\"2099-01-01T00:00:00Z\",\"choice\":\"blue\",\"policy\":{\"max_n\":2},\"limits\":null}",
                    true, 0, &t, &err),
         ERR_OK);
     assert_string_equal(t.name, "ab");

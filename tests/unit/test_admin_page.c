@@ -66,6 +66,11 @@ static void faults(void **state)
         {"model=eightlong", ERR_STRING_TOO_LONG, "model"},
         {"modle=a", ERR_UNKNOWN_PARAMETER, "modle"},
         {"model=%zz", ERR_INVALID_VALUE, ""},
+        {"model=%ff", ERR_INVALID_VALUE, ""},
+        {"%ff=a", ERR_INVALID_VALUE, ""},
+        {"model=a%00", ERR_INVALID_VALUE, ""},
+        {"model=", ERR_STRING_TOO_SHORT, "model"},
+        {"model", ERR_STRING_TOO_SHORT, "model"},
     };
 
     (void)state;

@@ -186,7 +186,7 @@ static void conf_tells_every_fault(void **state)
                               "F:5: http2: expected on or off, but got 'yes'\n"
                               "F:6: http2: set twice, first in line 5\n"
                               "F:8: a: unknown section [publik]\n"
-                              "F:10: timeout: expected a time with its unit (us, ms, s, m, h), but got '10'\n"
+                              "F:10: timeout: expected a time with its unit (us, ms, s, m, h, d), but got '10'\n"
                               "F:11: timeout: set twice, first in line 10\n"
                               "F:12: in_doubt: expected release, charge or keep, but got 'maybe'\n"
                               "F:14: threads: expected a whole number, but got '-1'\n"

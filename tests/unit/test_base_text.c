@@ -291,6 +291,10 @@ static void errors_print_as_openai_does(void **state)
     err_append_json(&b, &err);
     assert_slice(buf_slice(&b), "{\n  \"error\": {\n    \"message\": \"x\",\n    \"type\": \"invalid_request_error\",\n"
                                 "    \"param\": null,\n    \"code\": null\n  }\n}\n");
+    buf_clear(&b);
+    err_append_json_of(&b, &err, "req_1");
+    assert_slice(buf_slice(&b), "{\n  \"error\": {\n    \"message\": \"x\",\n    \"type\": \"invalid_request_error\",\n"
+                                "    \"param\": null,\n    \"code\": null,\n    \"request_id\": \"req_1\"\n  }\n}\n");
     buf_dispose(&b);
     assert_int_equal(err_set(NULL, ERR_INTERNAL, "p", "x"), ERR_INTERNAL);
 }

@@ -65,13 +65,16 @@ static void set_spec(struct scene *s, const char *model, const char *size, const
 /* The caller's records are the test's to change; the channel too, until scene_ready. */
 static void scene_init(struct scene *s, bool customer, bool test)
 {
+    struct api_key *key = fixture_key(13, 11, secrets, test, NULL);
+
     *s = (struct scene){.c = catalog_create(), .channel = wide_channel(1, 0)};
     s->caller.tenant = fixture_tenant(11);
-    s->caller.key = fixture_key(13, 11, secrets, test, NULL);
     if (customer) {
         s->caller.customer = fixture_customer(12, 11);
-        s->caller.key->customer_row = 12;
+        key->customer_row = 12;
     }
+    s->caller.key = credential_ref(fixture_credential(key));
+    record_unref(key);
     catalog_apply(s->c, (struct record *)fixture_book(1, "openai-list", price_defaults()));
     catalog_apply(s->c, (struct record *)fixture_book(2, "whole", fixture_image_price("m", DOLLAR / 100 * 3)));
     catalog_apply(s->c, (struct record *)fixture_book(3, "retail", fixture_image_price("m", DOLLAR / 100 * 5)));

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "daemon/gate/auth.h"
+#include "daemon/gate/keyring.h"
 #include "gate_fixture.h"
 
 static struct secrets *secrets;
@@ -27,6 +28,8 @@ static int stop(void **state)
 
 static void apply(struct catalog *c, void *record)
 {
+    if (((struct record *)record)->kind == RECORD_KEY)
+        (void)fixture_credential(record);
     catalog_apply(c, record);
 }
 
@@ -42,9 +45,7 @@ static void test_keys(void **state)
         apply(c, keys[i]);
     }
     for (int i = 0; i < KEYS; i++) {
-        assert_ptr_equal(catalog_key_by_digest(c, keys[i]->digest), keys[i]);
-        assert_ptr_equal(catalog_by_row(c, RECORD_KEY, i + 1), keys[i]);
-        assert_ptr_equal(catalog_by_id(c, RECORD_KEY, keys[i]->super.id), keys[i]);
+        assert_ptr_equal(catalog_key_by_digest(c, keys[i]->digest, NOW), keys[i]->credential);
         assert_null(catalog_by_row(c, RECORD_TENANT, i + 1));
     }
     for (int i = 0; i < KEYS; i += 2) { /* every other one is revoked */
@@ -53,14 +54,10 @@ static void test_keys(void **state)
         gone->super.id = keys[i]->super.id;
         gone->super.status = RECORD_REVOKED;
         gone->super.version = 2;
-        apply(c, gone);
+        catalog_apply(c, &gone->super); /* has no credential */
     }
     for (int i = 0; i < KEYS; i++) {
-        const struct api_key *expected = i % 2 == 0 ? NULL : keys[i];
-
-        assert_ptr_equal(catalog_key_by_digest(c, keys[i]->digest), expected);
-        assert_ptr_equal(catalog_by_row(c, RECORD_KEY, i + 1), expected);
-        assert_ptr_equal(catalog_by_id(c, RECORD_KEY, keys[i]->super.id), expected);
+        assert_ptr_equal(catalog_key_by_digest(c, keys[i]->digest, NOW), i % 2 == 0 ? NULL : keys[i]->credential);
         record_unref(keys[i]);
     }
     catalog_destroy(c);
@@ -76,14 +73,104 @@ static void test_new_secret(void **state)
     b->super.id = a->super.id;
     b->super.version = 2;
     apply(c, a);
+    atomic_store(&a->credential->used_at, NOW - 1);
     apply(c, b);
-    assert_null(catalog_key_by_digest(c, a->digest));
-    assert_ptr_equal(catalog_key_by_digest(c, b->digest), b);
-    apply(c, record_ref(a)); /* older than what is there: dropped */
-    assert_ptr_equal(catalog_by_row(c, RECORD_KEY, 1), b);
+    assert_null(catalog_key_by_digest(c, a->digest, NOW));
+    assert_ptr_equal(catalog_key_by_digest(c, b->digest, NOW), b->credential);
+    assert_int_equal(atomic_load(&b->credential->used_at), NOW - 1); /* it is the same key */
+    apply(c, record_ref(a));                                         /* older than what is there: dropped */
+    assert_ptr_equal(catalog_key_by_digest(c, b->digest, NOW), b->credential);
+    assert_null(catalog_key_by_digest(c, a->digest, NOW));
     record_unref(a);
     record_unref(b);
     catalog_destroy(c);
+}
+
+/* A key of version <version> with <secret>'s digest; with <old> that one's works, too, until <until>. */
+static struct api_key *rotated(const struct api_key *secret, int64_t version, const struct api_key *old, int64_t until)
+{
+    struct api_key *k = fixture_record(RECORD_KEY, 1, 0);
+
+    k->super.id = secret->super.id;
+    k->super.version = version;
+    k->tenant_row = 1;
+    memcpy(k->digest, secret->digest, sizeof(k->digest));
+    if (old != NULL) {
+        memcpy(k->old_digest, old->digest, sizeof(k->old_digest));
+        k->old_until = until;
+    }
+    return k;
+}
+
+static int64_t version_found(const struct catalog *c, const struct api_key *secret, int64_t now)
+{
+    const struct credential *found = catalog_key_by_digest(c, secret->digest, now);
+
+    return found != NULL ? found->version : 0;
+}
+
+static void test_rotation(void **state)
+{
+    struct catalog *c = catalog_create();
+    struct api_key *secrets_of[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        secrets_of[i] = fixture_key(1, 1, secrets, false, NULL);
+    apply(c, rotated(secrets_of[0], 1, NULL, 0));
+    apply(c, rotated(secrets_of[1], 2, secrets_of[0], NOW + 5));
+    assert_int_equal(version_found(c, secrets_of[0], NOW), 2);
+    assert_int_equal(version_found(c, secrets_of[0], NOW + 4), 2);
+    assert_int_equal(version_found(c, secrets_of[0], NOW + 5), 0);
+    assert_int_equal(version_found(c, secrets_of[1], NOW + 5), 2);
+    apply(c, rotated(secrets_of[2], 3, secrets_of[1], NOW + 5)); /* again, within the grace */
+    assert_int_equal(version_found(c, secrets_of[0], NOW), 0);
+    assert_int_equal(version_found(c, secrets_of[1], NOW), 3);
+    assert_int_equal(version_found(c, secrets_of[2], NOW), 3);
+    apply(c, rotated(secrets_of[2], 4, NULL, 0)); /* the grace is cut short */
+    assert_int_equal(version_found(c, secrets_of[1], NOW), 0);
+    assert_int_equal(version_found(c, secrets_of[2], NOW), 4);
+    for (int i = 0; i < 3; i++)
+        record_unref(secrets_of[i]);
+    catalog_destroy(c);
+}
+
+/* Any order of coming, changing its secret and going leaves an index that finds what is there and nothing else. */
+static void test_keyring(void **state)
+{
+    enum { ROWS = 500, STEPS = 20000 };
+    static uint8_t digests[ROWS + 1][SECRET_DIGEST];
+    static bool there[ROWS + 1];
+    struct keyring k;
+    uint64_t dice = 7;
+
+    (void)state;
+    keyring_init(&k);
+    for (int step = 0; step < STEPS; step++) {
+        struct api_key key = {.super = {.version = 1}};
+        int row = 1 + (int)((dice = dice * UINT64_C(6364136223846793005) + 1) >> 33) % ROWS;
+
+        keyring_remove(&k, row);
+        there[row] = (dice >> 60) % 3 != 0;
+        if (there[row]) {
+            secret_random(digests[row], SECRET_DIGEST);
+            digests[row][0] &= 7; /* many want the same slot */
+            memset(digests[row] + 1, 0, 7);
+            memcpy(key.digest, digests[row], SECRET_DIGEST);
+            key.super.row = row;
+            keyring_put(&k, credential_create(&key));
+        }
+        if (step % 1000 != 999)
+            continue;
+        for (int i = 1; i <= ROWS; i++) {
+            const struct credential *found = keyring_find(&k, digests[i], NOW);
+
+            assert_int_equal(found != NULL ? found->row : 0, there[i] ? i : 0);
+            assert_ptr_equal(keyring_by_row(&k, i), found);
+        }
+    }
+    keyring_dispose(&k);
+    assert_null(keyring_find(&k, digests[1], NOW));
 }
 
 static void test_tokens(void **state)
@@ -97,7 +184,7 @@ static void test_tokens(void **state)
     secret_make_key(secrets, SECRET_ADMIN_TOKEN, text, t->digest);
     apply(c, t);
     assert_ptr_equal(catalog_token_by_digest(c, t->digest), t);
-    assert_null(catalog_key_by_digest(c, t->digest));
+    assert_null(catalog_key_by_digest(c, t->digest, NOW));
     gone->super.id = t->super.id;
     gone->super.version = 2;
     gone->super.status = RECORD_DELETED;
@@ -204,7 +291,13 @@ static void scene_apply(struct scene *s)
 {
     apply(s->c, s->tenant);
     apply(s->c, s->customer);
-    apply(s->c, s->key);
+    apply(s->c, record_ref(s->key));
+}
+
+static void scene_dispose(struct scene *s)
+{
+    catalog_destroy(s->c);
+    record_unref(s->key);
 }
 
 static enum err_code ask(const struct scene *s, const char *header, int count, const char *peer, struct err *err)
@@ -214,7 +307,7 @@ static enum err_code ask(const struct scene *s, const char *header, int count, c
 
     assert_int_equal(code == ERR_OK, caller.key != NULL);
     if (code == ERR_OK) {
-        assert_ptr_equal(caller.key, s->key);
+        assert_ptr_equal(caller.key, s->key->credential);
         assert_ptr_equal(caller.tenant, s->tenant);
         assert_ptr_equal(caller.customer, s->key->customer_row != 0 ? s->customer : NULL);
     }
@@ -245,7 +338,7 @@ static void test_headers(void **state)
     assert_int_equal(ask(&s, header, 1, "127.0.0.1", &err), ERR_OK);
     assert_int_equal(ask(&s, s.header, 2, "127.0.0.1", &err), ERR_BAD_KEY);
     assert_int_equal(err_http_status(ERR_NO_KEY), 401);
-    catalog_destroy(s.c);
+    scene_dispose(&s);
 }
 
 static void test_bad_keys(void **state)
@@ -273,7 +366,7 @@ static void test_bad_keys(void **state)
     secret_make_key(secrets, SECRET_ADMIN_TOKEN, other, digest);
     (void)snprintf(header, sizeof(header), "Bearer %s", other);
     assert_int_equal(ask(&s, header, 1, "127.0.0.1", &err), ERR_BAD_KEY);
-    catalog_destroy(s.c);
+    scene_dispose(&s);
 }
 
 enum change {
@@ -364,7 +457,7 @@ static void test_lives(void **state)
         assert_int_equal(ask(&s, s.header, 1, "127.0.0.1", &err), expected[i]);
         if (expected[i] == ERR_BAD_KEY)
             assert_string_equal(err.message, unknown);
-        catalog_destroy(s.c);
+        scene_dispose(&s);
     }
 }
 
@@ -383,7 +476,7 @@ static void test_addresses(void **state)
         assert_int_equal(ask(&s, s.header, 1, "192.0.2.1", &err), ERR_OK);
         assert_int_equal(ask(&s, s.header, 1, "127.0.0.1", &err), ERR_IP_NOT_AUTHORIZED);
         assert_int_equal(ask(&s, s.header, 1, "unix", &err), ERR_IP_NOT_AUTHORIZED);
-        catalog_destroy(s.c);
+        scene_dispose(&s);
     }
 }
 
@@ -404,10 +497,36 @@ static void test_references(void **state)
     assert_int_equal(auth_caller(s.c, secrets, slice_from(s.header), 1, "::1", NOW, &caller, NULL), ERR_OK);
     assert_null(caller.customer);
     apply(s.c, newer);
-    catalog_destroy(s.c);
+    scene_dispose(&s);
     assert_int_equal(caller.tenant->super.version, 1);
     assert_false(policy_allows_model(caller.policies[2], SLICE("x")));
     caller_dispose(&caller);
+}
+
+/* The secret before the last rotation, once its grace is over, answers exactly like an unknown one. */
+static void test_grace(void **state)
+{
+    struct scene s;
+    struct err err = {0};
+    char unknown[LIMIT_ERROR_MESSAGE], fresh[SECRET_KEY_TEXT], header[SECRET_KEY_TEXT + 8];
+
+    (void)state;
+    scene_init(&s);
+    assert_int_equal(ask(&s, s.header, 1, "127.0.0.1", &err), ERR_BAD_KEY);
+    memcpy(unknown, err.message, sizeof(unknown));
+    memcpy(s.key->old_digest, s.key->digest, SECRET_DIGEST);
+    secret_make_key(secrets, SECRET_API_KEY, fresh, s.key->digest);
+    (void)snprintf(header, sizeof(header), "Bearer %s", fresh);
+    s.key->old_until = NOW + 1;
+    scene_apply(&s);
+    assert_int_equal(ask(&s, s.header, 1, "127.0.0.1", &err), ERR_OK);
+    assert_int_equal(ask(&s, header, 1, "127.0.0.1", &err), ERR_OK);
+    s.key->old_until = NOW;
+    apply(s.c, record_ref(s.key));
+    assert_int_equal(ask(&s, header, 1, "127.0.0.1", &err), ERR_OK);
+    assert_int_equal(ask(&s, s.header, 1, "127.0.0.1", &err), ERR_BAD_KEY);
+    assert_string_equal(err.message, unknown);
+    scene_dispose(&s);
 }
 
 int main(void)
@@ -416,7 +535,8 @@ int main(void)
         cmocka_unit_test(test_keys),      cmocka_unit_test(test_new_secret), cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_channels),  cmocka_unit_test(test_books),      cmocka_unit_test(test_policies),
         cmocka_unit_test(test_headers),   cmocka_unit_test(test_bad_keys),   cmocka_unit_test(test_lives),
-        cmocka_unit_test(test_addresses), cmocka_unit_test(test_references),
+        cmocka_unit_test(test_addresses), cmocka_unit_test(test_references), cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_keyring),   cmocka_unit_test(test_grace),
     };
 
     return cmocka_run_group_tests(tests, start, stop);
