@@ -14,6 +14,7 @@
 #include "daemon/base/log.h"
 #include "daemon/sandbox/sandbox.h"
 #include "rules.h"
+#include "verbs.h"
 
 enum { COLUMN = 26, LATENCY_MAX = 3600000 };
 
@@ -96,12 +97,14 @@ int command_help(int argc, char **argv)
     const struct command *c;
     struct arguments arguments;
 
-    if (!arguments_read(argc, argv, FAILPOINT_BUILD ? "meof" : "meo", 1, &arguments))
+    if (!arguments_read(argc, argv, FAILPOINT_BUILD ? "mebof" : "mebo", 1, &arguments))
         return COMMAND_USAGE;
     if (arguments.man) {
         manual_print(stdout);
     } else if (arguments.sample) {
         conf_print_help(stdout);
+    } else if (arguments.completion) {
+        completion_print(stdout);
     } else if (arguments.routes) {
         rules_print(stdout);
     } else if (FAILPOINT_BUILD && arguments.failpoints) {
@@ -141,6 +144,7 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, 'j'},
     {"man", no_argument, NULL, 'm'},
     {"sample", no_argument, NULL, 'e'},
+    {"completion", no_argument, NULL, 'b'},
     {"routes", no_argument, NULL, 'o'},
 #ifdef TG_FAILPOINTS
     {"failpoints", no_argument, NULL, 'f'},
@@ -175,6 +179,9 @@ static void set_argument(struct arguments *out, int letter, const char *value)
     case 'm':
         out->man = true;
         break;
+    case 'b':
+        out->completion = true;
+        break;
     case 'o':
         out->routes = true;
         break;
@@ -194,7 +201,7 @@ bool arguments_read(int argc, char **argv, const char *allowed, int operands, st
     *out = (struct arguments){0};
     opterr = 0;
     optind = 1;
-    while ((letter = getopt_long(argc, argv, ":c:n:s:r:l:t:jmeo", long_options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, ":c:n:s:r:l:t:jmebo", long_options, NULL)) != -1) {
         if (letter == ':') {
             (void)command_misuse(argv[0], "%s needs a value", argv[optind - 1]);
             return false;
@@ -281,7 +288,7 @@ int commands_run(int argc, char **argv, command_fn *serve)
         fprintf(stderr, "tallygate: there is no command '%s'. Try 'tallygate help'.\n", argv[1]);
         return COMMAND_USAGE;
     }
-    if (asks_for_help(argc - 1, argv + 1)) {
+    if (c->run != command_admin && asks_for_help(argc - 1, argv + 1)) { /* admin explains itself, verb by verb */
         print_command(stdout, c);
         return flushed(COMMAND_DONE);
     }

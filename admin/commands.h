@@ -23,7 +23,7 @@ extern const struct command commands[]; /* ends with a NULL name */
 /* All options that commands know; each command allows some. */
 struct arguments {
     const char *config, *name, *scope, *role, *listen, *latency; /* NULL: not given */
-    bool json, man, sample, failpoints, routes;
+    bool json, man, sample, failpoints, completion, routes;
     const char *operand; /* the first word that is no option */
 };
 
@@ -40,7 +40,7 @@ struct conf *command_conf(const struct arguments *arguments);
 /* Text for man(7): backslashes, hyphens and leading dots have a meaning of their own there. */
 void manual_print(FILE *out);
 
-command_fn command_check_config, command_migrate, command_admin_token, command_fsck, command_backup,
+command_fn command_check_config, command_migrate, command_admin_token, command_admin, command_fsck, command_backup,
     command_sandbox, command_version, command_help;
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/base/err.h"
+#include "verbs.h"
 
 /* A backslash and a hyphen have a meaning of their own in man(7), and so has a dot that begins a line. */
 static void print_roff(FILE *out, struct slice text)
@@ -60,6 +61,17 @@ static void print_command(FILE *out, const struct command *c)
     fputs(".EE\n", out);
 }
 
+static void print_verbs(FILE *out)
+{
+    fputs(".SH VERBS OF ADMIN\n", out);
+    for (const struct verb *v = verbs; v->noun != NULL; v++) {
+        fputs(".TP\n.B ", out);
+        print_roff(out, slice_from(v->noun));
+        fprintf(out, " %s %s\n", v->verb, v->operands);
+        print_text(out, v->summary);
+    }
+}
+
 static void print_signals(FILE *out)
 {
     fputs(".SH SIGNALS\n", out);
@@ -111,6 +123,7 @@ void manual_print(FILE *out)
     fputs(".SH COMMANDS\n", out);
     for (const struct command *c = commands; c->name != NULL; c++)
         print_command(out, c);
+    print_verbs(out);
     conf_print_manual(out);
     print_signals(out);
     print_errors(out);

@@ -167,7 +167,9 @@ Go on from any OpenAI SDK; only base URL and key are other than OpenAI's:
            const client = new OpenAI({ baseURL: "http://127.0.0.1:$port/v1", apiKey: "$key" });
            console.log((await client.images.generate({ model: "dall-e-3", prompt: "a sea otter" })).data[0].url);
 
-  ${bold}Admin${plain}    curl -H "Authorization: Bearer \$(cat $dir/admin-token)" http://127.0.0.1:$admin_port/admin/v1/usage/records
+  ${bold}Admin${plain}    $tallygate admin records tail -c $dir/tallygate.conf
+           curl -H "Authorization: Bearer \$(cat $dir/admin-token)" http://127.0.0.1:$admin_port/admin/v1/usage/records
+           http://127.0.0.1:$admin_port/admin/v1/reference      every route, in a browser
   ${bold}Ledger${plain}   $tallygate fsck -c $dir/tallygate.conf
 
 END

@@ -15,7 +15,8 @@ needs_binary = pytest.mark.skipif(not BINARY.exists(), reason="no executable yet
 
 
 @needs_binary
-@pytest.mark.parametrize("path, command", [("etc/tallygate.conf", ("help", "--sample")), ("etc/man/tallygate.8", ("help", "--man"))])
+@pytest.mark.parametrize("path, command", [("etc/tallygate.conf", ("help", "--sample")), ("etc/man/tallygate.8", ("help", "--man")),
+                                           ("etc/completion/tallygate.bash", ("help", "--completion"))])
 def test_generated_files_are_up_to_date(path, command):
     made = run(*command)
     assert made.returncode == 0 and (ROOT / path).read_text() == made.stdout, f"run: build/tallygate {' '.join(command)} > {path}"
