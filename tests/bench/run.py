@@ -19,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 
+import beside
 import streams
 
 SMALL = '{"created":1589478378,"data":[{"url":"https://example.com/a-picture-of-a-sea-otter.png"}]}'
@@ -61,7 +62,7 @@ class Bench:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tallygate-bench-", dir=options.work))
         self.processes = []
         self.ports = Ports()
-        self.keys = {}
+        self.keys, self.tokens, self.tenants = {}, {}, {}
 
     # ---- the cast ----
 
@@ -121,6 +122,7 @@ log_level = warn
         wait_for(self.ports[name])
         admin = lambda path, body: self.admin(name, token, path, body)
         tenant = admin("tenants", {"name": "bench"})["id"]
+        self.tokens[name], self.tenants[name] = token, tenant
         admin(f"tenants/{tenant}/credits", {"amount": CREDIT})
         mock = f"http://127.0.0.1:{self.ports['mock']}"
         for kind, base, models in channels or [("small", mock + "/small", ["dall-e-2"]), ("large", mock + "/large", ["dall-e-3"])]:
@@ -272,13 +274,18 @@ def main():
     parser.add_argument("--work", help="where the store lies meanwhile; its disk is what is measured")
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["calls", "streams", "scanners"])
+    parser.add_argument("--only", choices=["calls", "beside", "streams", "scanners", "keys"])
     options = parser.parse_args()
+    if options.only == "keys":  # by itself: it makes a store of a million keys first
+        tool = [options.tallygate, "--key-set", options.tools / "key_set"] + (["--work", options.work] if options.work else [])
+        sys.exit(subprocess.run([sys.executable, pathlib.Path(__file__).with_name("keys.py"), "--tallygate", *tool]).returncode)
     raise_file_limit()
     bench, text = Bench(options), ""
     try:
         if options.only in (None, "calls"):
             text += render(*measure(bench))
+        if options.only in (None, "beside"):
+            text += "\n" * bool(text) + beside.render(*beside.measure(bench, REQUEST))
         if options.only in (None, "streams"):
             text += "\n" * bool(text) + streams.render(*streams.measure(bench))
         if options.only in (None, "scanners"):
