@@ -25,21 +25,9 @@ static char *put_id(const void *row, bool csv, char *p)
 
 static char *put_operation(const void *row, bool csv, char *p)
 {
-    struct slice name = slice_from(price_operation_name(((const struct usage_record *)row)->call.operation));
+    const struct usage_record *u = row;
 
-    if (csv)
-        return pen_csv(p, name);
-    return name.len > 0 ? pen_json(p, name) : PEN(p, "null");
-}
-
-static char *put_amount(int64_t nano, bool csv, char *p)
-{
-    if (!csv)
-        *p++ = '"';
-    p = pen_nano(p, nano);
-    if (!csv)
-        *p++ = '"';
-    return p;
+    return sheet_own_text(slice_from(price_operation_name(u->call.operation)), csv, p);
 }
 
 /* All are charges, never negative: no difference of theirs overflows. */
@@ -47,14 +35,14 @@ static char *put_platform_margin(const void *row, bool csv, char *p)
 {
     const struct usage_record *u = row;
 
-    return put_amount(u->wholesale - u->cost, csv, p);
+    return sheet_own_nano(u->wholesale - u->cost, csv, p);
 }
 
 static char *put_tenant_margin(const void *row, bool csv, char *p)
 {
     const struct usage_record *u = row;
 
-    return put_amount(u->retail - u->wholesale, csv, p);
+    return sheet_own_nano(u->retail - u->wholesale, csv, p);
 }
 
 _Static_assert(USAGE_ESTIMATED == 1u << 0 && USAGE_UNTRUSTED == 1u << 1 && USAGE_FEWER_IMAGES == 1u << 2 &&

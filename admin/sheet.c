@@ -40,7 +40,7 @@ void sheet_add(struct sheet *sheet, const struct sheet_column *column)
     sheet->room += room_of(column) + (size_t)length;
 }
 
-static char *put_text(struct slice text, bool csv, char *p)
+char *sheet_own_text(struct slice text, bool csv, char *p)
 {
     if (csv)
         return pen_csv(p, text);
@@ -52,6 +52,11 @@ static char *put_quote(bool csv, char *p)
     if (!csv)
         *p++ = '"';
     return p;
+}
+
+char *sheet_own_nano(int64_t nano, bool csv, char *p)
+{
+    return put_quote(csv, pen_nano(put_quote(csv, p), nano));
 }
 
 static char *put_null(bool csv, char *p)
@@ -84,9 +89,9 @@ static char *put_value(const struct sheet_column *c, const void *row, bool csv, 
 
     switch (c->kind) {
     case SHEET_TEXT:
-        return put_text((struct slice){at, strnlen(at, c->room)}, csv, p);
+        return sheet_own_text((struct slice){at, strnlen(at, c->room)}, csv, p);
     case SHEET_POINTER:
-        return put_text(slice_from(*(const char *const *)(const void *)at), csv, p);
+        return sheet_own_text(slice_from(*(const char *const *)(const void *)at), csv, p);
     case SHEET_INT:
         return pen_int(p, *(const int *)(const void *)at);
     case SHEET_INT_OR_NULL:
@@ -94,7 +99,7 @@ static char *put_value(const struct sheet_column *c, const void *row, bool csv, 
     case SHEET_LONG:
         return pen_int(p, *(const int64_t *)(const void *)at);
     case SHEET_NANO:
-        return put_quote(csv, pen_nano(put_quote(csv, p), *(const int64_t *)(const void *)at));
+        return sheet_own_nano(*(const int64_t *)(const void *)at, csv, p);
     case SHEET_BOOL:
         return put_bool(*(const bool *)at, p);
     case SHEET_TIME:
@@ -102,7 +107,7 @@ static char *put_value(const struct sheet_column *c, const void *row, bool csv, 
     case SHEET_ID:
         return put_id(c, (const struct id *)at, csv, p);
     case SHEET_CONSTANT:
-        return put_text(slice_from(c->prefix), csv, p);
+        return sheet_own_text(slice_from(c->prefix), csv, p);
     case SHEET_OWN:
         return c->own(row, csv, p);
     }

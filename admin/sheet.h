@@ -56,4 +56,8 @@ void sheet_members(const struct sheet *sheet, const void *row, struct buf *out);
 void sheet_csv_head(const struct sheet *sheet, struct buf *out);
 void sheet_csv(const struct sheet *sheet, const void *row, struct buf *out);
 
+/* For columns of one's own: an amount that no member holds; a text, null or nothing when it is empty. */
+char *sheet_own_nano(int64_t nano, bool csv, char *p);
+char *sheet_own_text(struct slice text, bool csv, char *p);
+
 #endif

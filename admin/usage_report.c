@@ -38,19 +38,7 @@ static char *put_operation(const void *row, bool csv, char *p)
     struct slice name =
         r->operation > 0 ? slice_from(price_operation_name((enum image_operation)r->operation)) : SLICE_NONE;
 
-    if (csv)
-        return pen_csv(p, name);
-    return name.len > 0 ? pen_json(p, name) : PEN(p, "null");
-}
-
-static char *put_amount(int64_t nano, bool csv, char *p)
-{
-    if (!csv)
-        *p++ = '"';
-    p = pen_nano(p, nano);
-    if (!csv)
-        *p++ = '"';
-    return p;
+    return sheet_own_text(name, csv, p);
 }
 
 /* Sums of charges, never negative: no difference of theirs overflows. */
@@ -58,14 +46,14 @@ static char *put_platform_margin(const void *row, bool csv, char *p)
 {
     const struct report_row *r = row;
 
-    return put_amount(r->wholesale - r->cost, csv, p);
+    return sheet_own_nano(r->wholesale - r->cost, csv, p);
 }
 
 static char *put_tenant_margin(const void *row, bool csv, char *p)
 {
     const struct report_row *r = row;
 
-    return put_amount(r->retail - r->wholesale, csv, p);
+    return sheet_own_nano(r->retail - r->wholesale, csv, p);
 }
 
 #define AT(member) offsetof(struct report_row, member)

@@ -155,6 +155,7 @@ enum { FSCK_KEY = 6 };
 struct fsck_sum {
     int64_t key[FSCK_KEY];
     uint64_t sums[ROLLUP_SUMS]; /* modulo 2^64: what is equal differs by 0 all the same */
+    unsigned full;              /* a bit a sum that has stopped at INT64_MAX: it says no more */
     int64_t pruned;             /* records whose quantities are not kept */
 };
 

@@ -383,18 +383,18 @@ void ledger_add_rollup(struct ledger *l, const struct usage_record *usage, int64
 {
     struct rollup *rollup = rollup_of(l, usage, item);
 
-    rollup->sums[SUM_REQUESTS]++;
-    rollup->sums[SUM_IMAGES] += usage->images;
+    rollup_add(&rollup->sums[SUM_REQUESTS], 1);
+    rollup_add(&rollup->sums[SUM_IMAGES], usage->images);
     for (int i = 0; i < ROLLUP_TOKENS; i++)
-        rollup->sums[SUM_TOKENS + i] += usage->quantities.of[PRICE_TEXT_INPUT + i];
-    rollup->sums[SUM_COST] += usage->cost;
-    rollup->sums[SUM_WHOLESALE] += usage->wholesale;
-    rollup->sums[SUM_RETAIL] += usage->retail;
+        rollup_add(&rollup->sums[SUM_TOKENS + i], usage->quantities.of[PRICE_TEXT_INPUT + i]);
+    rollup_add(&rollup->sums[SUM_COST], usage->cost);
+    rollup_add(&rollup->sums[SUM_WHOLESALE], usage->wholesale);
+    rollup_add(&rollup->sums[SUM_RETAIL], usage->retail);
 }
 
 void ledger_add_refund(struct ledger *l, const struct usage_record *usage, int64_t item, int64_t refunded)
 {
-    rollup_of(l, usage, item)->sums[SUM_REFUNDED] += refunded;
+    rollup_add(&rollup_of(l, usage, item)->sums[SUM_REFUNDED], refunded);
 }
 
 /* ---- what is written ---- */

@@ -257,6 +257,14 @@ struct rollup {
     int64_t sums[ROLLUP_SUMS];
 };
 
+/* Sums stop at INT64_MAX: prices of a tenant's own making could push them further. Nothing that is added is negative,
+ * so the order does not matter. */
+static inline void rollup_add(int64_t *sum, int64_t more)
+{
+    if (__builtin_add_overflow(*sum, more, sum))
+        *sum = INT64_MAX;
+}
+
 /* What a batch leaves behind. All arrays are the ledger's and valid until ledger_settle. */
 struct effects {
     int64_t now;        /* wall, whole milliseconds */

@@ -25,7 +25,7 @@ struct budget_use {
 
 struct spender {
     struct budget_owner owner;
-    int64_t held;
+    __int128 held; /* as wide as prices of a tenant's own making may get */
     struct zone *zone; /* NULL until its budgets are set */
     int n;
     struct budget_use of[BUDGET_LIST];
@@ -189,9 +189,10 @@ static enum err_code refill_rolling(struct ledger *l, struct spender *s, struct 
 {
     int64_t from = budget_counts_from(use->budget.window, s->zone, now);
     int64_t to = budget_cell_at(use->budget.window, s->zone, now).end; /* records may lie ahead of now */
-    enum err_code code = ERR_OK;
+    int64_t all = 0;
+    enum err_code code = l->spent(l->spent_ctx, &s->owner, from, to, &all, err);
 
-    while (code == ERR_OK && from < to) {
+    while (code == ERR_OK && all > 0 && from < to) { /* mostly there is nothing, which whole days tell quickly */
         int64_t end = (from / HOUR + 1) * HOUR, sum = 0;
         struct budget_cell *cell = cell_at(s, use, end - 1 < now ? end - 1 : now);
 

@@ -351,7 +351,7 @@ static void add_sum(struct day_sums *d, struct day_key key, const int64_t sums[R
         (void)table_put(&d->index, hash, match_sum, &probe, (void *)place);
     }
     for (int i = 0; i < ROLLUP_SUMS; i++)
-        d->at[place - 1].sums[i] += sums[i];
+        rollup_add(&d->at[place - 1].sums[i], sums[i]);
 }
 
 /* A roll-up into the three sums of a day. */

@@ -132,12 +132,14 @@ enum err_code sqlite_migrate(struct sqlite_conn *c, bool apply, int *applied, st
     if (have < known && !apply)
         return err_set(err, ERR_CONFLICT, NULL, "The store's schema is old (%s is missing): run `tallygate migrate`.",
                        embed_migrations[have].name);
-    for (; have < known; have++) {
+    if (have < known)
+        code = sqlite_exec(c, "PRAGMA temp_store = FILE", err); /* what is sorted may be larger than memory */
+    for (; code == ERR_OK && have < known; have++) {
         code = apply_one(c, &embed_migrations[have], err);
         if (code != ERR_OK)
             return code;
         (*applied)++;
         LOG(LOG_MIGRATED, LOG_F_STR("migration", embed_migrations[have].name));
     }
-    return ERR_OK;
+    return code == ERR_OK && *applied > 0 ? sqlite_exec(c, "PRAGMA temp_store = MEMORY", err) : code;
 }

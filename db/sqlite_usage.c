@@ -410,9 +410,9 @@ static enum err_code find_day(struct sqlite_conn *c, const struct place *place, 
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? ERR_OK : sqlite_error(c, "Cannot look for days", err);
 }
 
-/* A range between two clock steps, day by day; what is not folded yet, all of it. */
+/* A range between two clock steps, of which <step> is the second, day by day; what is not folded yet, all of it. */
 static enum err_code scan_days(struct sqlite_conn *c, struct store_usage_query *q, const struct place *place,
-                               int64_t first, int64_t end, int *left, struct err *err)
+                               int64_t first, int64_t end, int64_t step, int *left, struct err *err)
 {
     int64_t cut = end, from, to, at, ms = 0, day_ms[2] = {0, 0}, bound = place->folded_ms / MINUTE_MS;
     bool found = true;
@@ -422,7 +422,7 @@ static enum err_code scan_days(struct sqlite_conn *c, struct store_usage_query *
         code = scan_range(c, q, place, cut, end, left, err);
     if (code == ERR_OK)
         code = next_record(c, cut, &at, &ms, err);
-    if (code == ERR_OK && at != INT64_MAX && ms / MINUTE_MS < bound)
+    if (code == ERR_OK && at < step && ms / MINUTE_MS < bound)
         bound = ms / MINUTE_MS + 1; /* what has lesser numbers is not younger */
     while (code == ERR_OK && *left > 0 && !q->more && first < cut) {
         code = find_day(c, place, bound, day_ms, &found, err);
@@ -461,7 +461,7 @@ static enum err_code scan(struct sqlite_conn *c, struct store_usage_query *q, in
         if (*left == 0 || q->more)
             break;
         if (ranges.at[i].first < end)
-            code = days ? scan_days(c, q, &place, ranges.at[i].first, end, left, err)
+            code = days ? scan_days(c, q, &place, ranges.at[i].first, end, ranges.at[i].end, left, err)
                         : scan_range(c, q, &place, ranges.at[i].first, end, left, err);
     }
     return code;
